@@ -1,0 +1,110 @@
+"""The ``Encoding`` seam: program → quantum-ready form, back again, and the audit of what was done.
+
+Here: the documents and the abstract encoding. Not here: narrowing to the qubit budget (``narrowing``) or any single
+encoding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import dimod
+
+    from hybrid_assets.problems.base import Program
+
+Verdict = Literal["proven", "no counter-example", "refuted", "not needed"]
+
+
+@dataclass(frozen=True)
+class EncodedProblem:
+    """A program in quantum-ready form.
+
+    Attributes:
+        encoding: registered name of the encoding.
+        version: its version.
+        bqm: BINARY quadratic model over ``0 … q-1``; energy = program objective + penalties, offset kept.
+        program_variables: number of program variables that ``decode`` returns.
+        penalty_weight: weight of constraint violations, ``None`` without constraints.
+        detail: what ``decode`` needs beyond the model, JSON-able.
+    """
+
+    encoding: str
+    version: str
+    bqm: dimod.BinaryQuadraticModel
+    program_variables: int
+    penalty_weight: float | None
+    detail: dict[str, Any]
+
+    def payload(self) -> bytes:
+        """The model in dimod's own file format: what crosses the boundary to a backend."""
+        with self.bqm.to_file() as stored:
+            return stored.read()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of payload, encoding and version."""
+        return hashlib.sha256(f"{self.encoding}:{self.version}:".encode() + self.payload()).hexdigest()
+
+
+@dataclass(frozen=True)
+class EncodingAudit:
+    """What was checked about an encoding.
+
+    Attributes:
+        variables: variables of the model. interactions: quadratic terms. density: share of possible pairs.
+        penalty_weight: as encoded. penalty_verdict: whether an infeasible state can undercut every feasible one.
+        penalty_evidence: in words, how the verdict was reached (bound, enumeration, samples; the state if refuted).
+        round_trips: random assignments for which decode(encode(x)) = x and energy = objective + penalty was checked.
+        feasible_share: share of uniformly random states that satisfy all constraints, measured.
+        coefficient_range: largest over smallest non-zero absolute coefficient.
+    """
+
+    variables: int
+    interactions: int
+    density: float
+    penalty_weight: float | None
+    penalty_verdict: Verdict
+    penalty_evidence: str
+    round_trips: int
+    feasible_share: float
+    coefficient_range: float
+
+
+class Encoding(ABC):
+    """Program → BINARY quadratic model and back. Stateless."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    #: Exact encodings preserve the optimum; approximate ones need not.
+    exact: ClassVar[bool]
+
+    @abstractmethod
+    def accepts(self, program: Program) -> bool:
+        """Whether this encoding can express the program."""
+
+    @abstractmethod
+    def encode(self, program: Program) -> EncodedProblem:
+        """Encode; deterministic."""
+
+    @abstractmethod
+    def embed(self, encoded: EncodedProblem, assignment: np.ndarray) -> np.ndarray:
+        """The lowest-energy bits (int8, shape ``(q,)``) of a program assignment (int8, shape ``(n,)``)."""
+
+    @abstractmethod
+    def decode(self, encoded: EncodedProblem, bits: np.ndarray) -> np.ndarray:
+        """Bits (int8, shape ``(q,)``) → program assignment (int8, shape ``(n,)``)."""
+
+    @abstractmethod
+    def audit(self, program: Program, encoded: EncodedProblem, seed: int) -> EncodingAudit:
+        """Check the encoding against the program.
+
+        Raises:
+            InvariantError: a round trip or an energy does not agree.
+        """

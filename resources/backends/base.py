@@ -1,0 +1,180 @@
+"""The ``QuantumBackend`` seam: what every simulator, annealer or device looks like from the dispatcher.
+
+Here: the protocol, the small documents it speaks and ``LocalBackend`` for anything that answers in process. Not here:
+retries, fallback and states (``dispatcher``, ``ledger``). SDKs are imported inside the methods that need them.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from resources.envelope import EvidenceClass, JobEnvelope, JobResult
+from resources.failures import BackendError, FailureClass
+
+if TYPE_CHECKING:
+    import dimod
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do.
+
+    Attributes:
+        evidence_class: the best class its rows may claim.
+        max_variables: largest payload (qubits, or spins for an annealer).
+        algorithms: names of ``Algorithm`` it accepts.
+        kinds: job kinds it accepts (``sample``, ``estimate``, ``kernel``).
+        metered: whether a job costs money.
+    """
+
+    evidence_class: EvidenceClass
+    max_variables: int
+    algorithms: tuple[str, ...]
+    kinds: tuple[str, ...] = ("sample",)
+    metered: bool = False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job will take: seconds in the queue, seconds of execution, cost in the account's currency."""
+
+    queue_seconds: float
+    execution_seconds: float
+    cost: float
+    two_qubit_gates: int = 0
+    depth: int = 0
+
+
+class ProviderStatus(StrEnum):
+    """A provider's view of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class JobHandle:
+    """A provider's name for a job."""
+
+    backend: str
+    provider_id: str
+    key: str
+
+
+class QuantumBackend(ABC):
+    """One execution target. Implementations are cheap to construct and import their SDK when first used."""
+
+    #: Registered name, e.g. ``aer``.
+    name: str
+
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this backend can do; must not need the network."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Version of the SDK or device firmware."""
+
+    def available(self) -> str | None:
+        """``None`` when the backend can be used now, else one sentence saying what is missing."""
+        return None
+
+    @abstractmethod
+    def estimate(self, envelope: JobEnvelope) -> Estimate:
+        """Queue, run time and cost of the job, before anything is sent."""
+
+    @abstractmethod
+    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+        """Send the job. ``key`` is passed to the provider, so that ``find`` can adopt a job whose answer was lost.
+
+        Raises:
+            BackendError: with the failure class that decides what happens next.
+        """
+
+    @abstractmethod
+    def find(self, key: str) -> JobHandle | None:
+        """The job with this key, or ``None`` when it definitely is not there."""
+
+    @abstractmethod
+    def status(self, handle: JobHandle) -> ProviderStatus: ...
+
+    @abstractmethod
+    def result(self, handle: JobHandle) -> JobResult: ...
+
+    @abstractmethod
+    def cancel(self, handle: JobHandle) -> None: ...
+
+    def calibration(self) -> dict[str, Any] | None:
+        """Calibration snapshot (time, T1/T2, errors), or ``None`` for an ideal machine."""
+        return None
+
+    def check(self, envelope: JobEnvelope) -> None:
+        """Refuse a job this backend cannot do.
+
+        Raises:
+            BackendError: class ``capability``.
+        """
+        can = self.capabilities()
+        for asked, allowed, what in (
+            (envelope.algorithm.name, can.algorithms, "algorithm"),
+            (envelope.kind, can.kinds, "job kind"),
+        ):
+            if asked not in allowed:
+                raise BackendError(
+                    f"backend {self.name} does not offer {what} {asked!r} (it offers {', '.join(allowed)})",
+                    FailureClass.CAPABILITY,
+                )
+        if envelope.payload_variables > can.max_variables:
+            raise BackendError(
+                f"backend {self.name} takes at most {can.max_variables} variables, the job has "
+                f"{envelope.payload_variables}",
+                FailureClass.CAPABILITY,
+            )
+
+
+@dataclass
+class LocalBackend(QuantumBackend):
+    """A backend that answers in this process: ``submit`` runs the job, ``result`` returns it.
+
+    Subclasses implement ``run`` and the description; the life cycle is shared. Jobs are forgotten with the process,
+    so ``find`` of another process's job answers ``None``: such a job never ran to its end and may be sent again.
+    """
+
+    _jobs: dict[str, JobResult] = field(default_factory=dict, init=False, repr=False)
+
+    @abstractmethod
+    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+        """Run the job to its end within ``envelope.timeout.execution`` seconds (a best effort between circuits)."""
+
+    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+        self.check(envelope)
+        if key not in self._jobs:
+            started = time.perf_counter()
+            result = self.run(envelope, payload)
+            total = time.perf_counter() - started
+            self._jobs[key] = result.model_copy(
+                update={"timings": result.timings.model_copy(update={"total": total})}
+            )
+        return JobHandle(self.name, f"{self.name}-{key[:16]}", key)
+
+    def find(self, key: str) -> JobHandle | None:
+        return JobHandle(self.name, f"{self.name}-{key[:16]}", key) if key in self._jobs else None
+
+    def status(self, handle: JobHandle) -> ProviderStatus:
+        if handle.key not in self._jobs:
+            raise BackendError(f"backend {self.name} knows no job {handle.provider_id}", FailureClass.BACKEND)
+        return ProviderStatus.SUCCEEDED
+
+    def result(self, handle: JobHandle) -> JobResult:
+        self.status(handle)
+        return self._jobs[handle.key]
+
+    def cancel(self, handle: JobHandle) -> None:
+        """A local job has ended when its handle exists; there is nothing to cancel."""

@@ -1,0 +1,211 @@
+"""The job contract: ``JobEnvelope`` goes out, ``JobResult`` comes back; both frozen, versioned and hashed.
+
+Here: the two documents, the evidence classes and their digests. Not here: states of a job (``ledger``), who runs it
+(``dispatcher``), or what a payload means (``hybrid_assets.encodings``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = "1"
+
+
+class EvidenceClass(StrEnum):
+    """What kind of machine produced a row; it travels with every row and is never raised."""
+
+    HARDWARE = "hardware"
+    EMULATOR = "emulator"
+    SIMULATOR = "simulator"
+    SURROGATE = "surrogate"
+    CLASSICAL = "classical"
+
+    @property
+    def is_quantum(self) -> bool:
+        """Whether a row of this class may fill ``best_quantum``."""
+        return self in (EvidenceClass.HARDWARE, EvidenceClass.EMULATOR, EvidenceClass.SIMULATOR)
+
+
+class PostProcessing(StrEnum):
+    """What was done to a sample classically after it was read out."""
+
+    RAW = "raw"
+    MITIGATED = "mitigated"
+    POSTSELECTED = "postselected"
+    REPAIRED = "repaired"
+    POLISHED = "polished"
+
+
+def canonical_json(document: Any) -> str:
+    """JSON with sorted keys, no blanks and no NaN: equal documents have equal text."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def digest_of(document: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of ``document``."""
+    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+
+class Frozen(BaseModel):
+    """A document that cannot change and knows no unknown field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TimeoutBudget(Frozen):
+    """Seconds a job may spend waiting, executing, and in all."""
+
+    queue: float = Field(gt=0, default=60.0)
+    execution: float = Field(gt=0, default=60.0)
+    total: float = Field(gt=0, default=120.0)
+
+    @model_validator(mode="after")
+    def _total_covers(self) -> TimeoutBudget:
+        if self.total < max(self.queue, self.execution):
+            raise ValueError("total must be at least as long as queue and as execution")
+        return self
+
+
+class Algorithm(Frozen):
+    """The quantum (or surrogate) algorithm and everything that changes its answer.
+
+    ``qaoa-ramp``: linear-ramp QAOA; the ramp length is chosen from ``ramp_lengths`` by the CVaR of ``tuning_shots``
+    shots each. ``qaoa-trained``: the ramp's angles are the start of a derivative-free training on the CVaR.
+    ``annealing``: a dimod sampler.
+    """
+
+    name: Literal["qaoa-ramp", "qaoa-trained", "annealing"] = "qaoa-ramp"
+    version: str = "1"
+    depth: int = Field(default=5, ge=1, le=20)
+    ramp_lengths: tuple[float, ...] = (2.0, 4.0, 6.0, 8.0, 12.0)
+    shots: int = Field(default=1024, ge=1, le=1_000_000)
+    tuning_shots: int = Field(default=256, ge=10, le=100_000)
+    training_circuits: int = Field(default=40, ge=0, le=10_000)
+    cvar_alpha: float = Field(default=0.1, gt=0, le=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class JobEnvelope(Frozen):
+    """One immutable job. Its ``digest`` names it; its ``idempotency_key`` says what counts as the same job."""
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    correlation_id: str
+    purpose: str
+    owner: str
+    problem_type: str
+    instance: str
+    input_digest: str
+    encoding: str
+    encoding_digest: str
+    payload_ref: str
+    payload_variables: int = Field(ge=1)
+    kind: Literal["sample", "estimate", "kernel"] = "sample"
+    algorithm: Algorithm
+    backend: str
+    expected_shape: tuple[int, int]
+    timeout: TimeoutBudget = TimeoutBudget()
+    fallback: tuple[str, ...] = ()
+    priority: int = 0
+    sensitivity: Literal["public", "internal", "confidential"] = "internal"
+    cost_ceiling: float = Field(default=0.0, ge=0)
+    repetition: int = Field(default=0, ge=0)
+    #: Iterative families send several rounds; each later one names the envelope it follows.
+    round: int = Field(default=0, ge=0)
+    parent_digest: str | None = None
+    tags: dict[str, str] = {}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON of the whole envelope, correlation id apart.
+
+        The correlation id names one request; the same job asked for twice is still the same job.
+        """
+        return digest_of(self.model_dump(mode="json", exclude={"correlation_id"}))
+
+    @cached_property
+    def idempotency_key(self) -> str:
+        """Digest of problem, algorithm and its version, backend, shots, seed and repetition (design §4)."""
+        return digest_of(
+            {
+                "payload": self.payload_ref,
+                "kind": self.kind,
+                "algorithm": self.algorithm.model_dump(mode="json"),
+                "backend": self.backend,
+                "execution": self.timeout.execution,
+                "repetition": self.repetition,
+            }
+        )
+
+
+class SampleCount(Frozen):
+    """One distinct read-out: bits in variable order (variable 0 first), its energy and how often it was seen."""
+
+    bits: str
+    energy: float
+    count: int = Field(ge=1)
+
+
+class Timings(Frozen):
+    """Seconds, kept apart: waiting, compiling, executing, reading out, and what the caller saw."""
+
+    queue: float = 0.0
+    compile: float = 0.0
+    execute: float = 0.0
+    post_process: float = 0.0
+    total: float = 0.0
+
+
+class Hop(Frozen):
+    """One step of a fallback path: who was left, for whom, and why."""
+
+    backend: str
+    failure_class: str
+    reason: str
+    next_backend: str | None = None
+
+
+class JobResult(Frozen):
+    """What came back: counted samples with energies, and everything needed to judge them."""
+
+    schema_version: Literal["1"] = SCHEMA_VERSION
+    envelope_digest: str
+    samples: tuple[SampleCount, ...] = Field(min_length=1)
+    evidence_class: EvidenceClass
+    post_processing: PostProcessing = PostProcessing.RAW
+    cached: bool = False
+    backend: str
+    backend_version: str
+    sdk_versions: dict[str, str]
+    width: int
+    depth: int
+    two_qubit_gates: int
+    shots: int
+    #: Shots and circuits spent on choosing or training parameters: charged to the budget like the final ones.
+    tuning_shots: int = 0
+    circuits: int = 1
+    parameters: dict[str, Any] = {}
+    #: Best raw energy of each independent whole run; filled by trained and iterative algorithms.
+    run_energies: tuple[float, ...] = ()
+    timings: Timings = Timings()
+    calibration: dict[str, Any] | None = None
+    estimated_cost: float = 0.0
+    actual_cost: float = 0.0
+    attempts: int = 1
+    fallback_path: tuple[Hop, ...] = ()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> JobResult:
+        if sum(s.count for s in self.samples) != self.shots:
+            raise ValueError("the samples' counts must add up to shots")
+        if any(len(s.bits) != self.width or set(s.bits) - {"0", "1"} for s in self.samples):
+            raise ValueError("every sample must have one bit per variable")
+        if any(not math.isfinite(s.energy) for s in self.samples):
+            raise ValueError("every energy must be finite")
+        return self

@@ -1,0 +1,75 @@
+"""Failure classes: every failure has one, and the class alone decides what happens next.
+
+Here: the classes, what each leads to, and the exceptions that carry them. Not here: retry loops (tenacity, in the
+dispatcher) or messages of a single reader.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FailureClass(StrEnum):
+    """Recoverability of a failure (design, contracts)."""
+
+    INPUT = "input"
+    CAPABILITY = "capability"
+    TRANSIENT = "transient"
+    SATURATION = "saturation"
+    BACKEND = "backend"
+    CIRCUIT = "circuit"
+    INTERNAL = "internal"
+
+
+#: What the dispatcher does next: ``stop`` (tell somebody), ``retry`` (same backend, backoff), ``reroute`` (next
+#: backend of the fallback policy).
+CONSEQUENCE: dict[FailureClass, str] = {
+    FailureClass.INPUT: "stop",
+    FailureClass.CAPABILITY: "reroute",
+    FailureClass.TRANSIENT: "retry",
+    FailureClass.SATURATION: "reroute",
+    FailureClass.BACKEND: "reroute",
+    FailureClass.CIRCUIT: "stop",
+    FailureClass.INTERNAL: "stop",
+}
+
+
+class HybridError(Exception):
+    """Base of all errors this project raises on purpose."""
+
+    failure_class: FailureClass = FailureClass.INTERNAL
+
+
+class InputError(HybridError):
+    """Somebody's file or option is wrong; the message names the file, the field and the fix.
+
+    Args:
+        file: the file's name as the user gave it (or the option's name).
+        field: the line, column, key or row that is wrong.
+        problem: what is wrong with it, with the offending value.
+        fix: what to change.
+    """
+
+    failure_class = FailureClass.INPUT
+
+    def __init__(self, file: str, field: str, problem: str, fix: str) -> None:
+        self.file, self.field, self.problem, self.fix = file, field, problem, fix
+        super().__init__(f"{file}: {field}: {problem}; {fix}.")
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str, str]]:
+        return (type(self), (self.file, self.field, self.problem, self.fix))
+
+
+class BackendError(HybridError):
+    """A backend could not do a job; ``failure_class`` says whether to retry, reroute or stop."""
+
+    def __init__(self, message: str, failure_class: FailureClass = FailureClass.BACKEND) -> None:
+        self.failure_class = failure_class
+        super().__init__(message)
+
+
+class InvariantError(HybridError):
+    """An invariant of ours does not hold (energy, round trip, feasibility, evidence class): a defect, nothing is
+    stored."""
+
+    failure_class = FailureClass.INTERNAL
