@@ -1,0 +1,78 @@
+"""Where state lives: one folder, ``var/`` by default, moved by ``HYBRID_HOME``.
+
+Here: the paths and the check that the folder can be written. Not here: what the files in it mean.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from resources.failures import InputError
+
+#: The checkout this code runs from; holds ``data/``, ``dbt_project/`` and ``dagster.yaml``.
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths of all state."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> Home:
+        """The folder named by ``HYBRID_HOME``, else ``var/`` in the checkout."""
+        return cls(Path(os.environ.get("HYBRID_HOME") or PROJECT / "var").expanduser().resolve())
+
+    @property
+    def lake(self) -> Path:
+        return self.root / "lake"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.db"
+
+    @property
+    def warehouse(self) -> Path:
+        return self.root / "warehouse.duckdb"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report" / "index.html"
+
+    @property
+    def dagster(self) -> Path:
+        return self.root / "dagster"
+
+    @property
+    def dbt(self) -> Path:
+        """Target and log folder of dbt."""
+        return self.root / "dbt"
+
+    def prepare(self) -> Home:
+        """Make the folders.
+
+        Raises:
+            InputError: the place cannot be written.
+        """
+        try:
+            for folder in (self.lake, self.artifacts, self.report.parent, self.dagster, self.dbt):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise InputError(str(self.root), "HYBRID_HOME", f"state cannot be written there ({error.strerror})",
+                             "set HYBRID_HOME to a folder you may write to") from None
+        return self
+
+
+def inbox() -> Path:
+    """The folder that is watched for input files: ``HYBRID_INBOX``, else ``data/inbox`` in the checkout."""
+    return Path(os.environ.get("HYBRID_INBOX") or PROJECT / "data" / "inbox").expanduser().resolve()
