@@ -217,8 +217,14 @@ class ProblemFamily(ABC):
         """A cheap classical point and the variables worth keeping, for instances above the qubit budget."""
 
     @abstractmethod
-    def random_assignments(self, instance: Instance, count: int, seed: int) -> np.ndarray:
-        """Uniformly random feasible assignments, int8 array of shape ``(count, n)``: the control arm."""
+    def random_assignments(
+        self, instance: Instance, count: int, seed: int, free: np.ndarray | None = None, base: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Uniformly random feasible assignments, int8 array of shape ``(count, n)``: the control arm.
+
+        Args:
+            free: variables that may vary (default: all); the others have their value in ``base``.
+        """
 
     def refine(self, instance: Instance, round_: int, solutions: Sequence[Solution]) -> Program | None:
         """The program of round ``round_`` (1, 2, …) given the solutions so far, best first; ``None`` ends."""

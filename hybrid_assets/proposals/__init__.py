@@ -1,0 +1,1 @@
+"""Quantum proposals: from an instance to jobs, and from samples to scored candidates."""
