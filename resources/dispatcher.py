@@ -17,7 +17,7 @@ from resources.artifacts import ArtifactStore
 from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
 from resources.envelope import Hop, JobEnvelope, JobResult
 from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, InvariantError
-from resources.ledger import Conflict, Job, Ledger, is_alive, result_of, this_process
+from resources.ledger import Conflict, Job, Ledger, is_alive, job_id_of, result_of, this_process
 
 if TYPE_CHECKING:
     import dimod
@@ -109,6 +109,21 @@ class Dispatcher:
         if job.envelope_digest == envelope.digest:
             return result
         return result.model_copy(update={"envelope_digest": envelope.digest, "cached": True})
+
+    def job_id(self, envelope: JobEnvelope) -> str:
+        """The id of the job that answers this envelope."""
+        return job_id_of(envelope)
+
+    def stored_result(self, job_id: str) -> JobResult:
+        """The stored result of a succeeded job.
+
+        Raises:
+            JobFailed: it has none.
+        """
+        job = self.ledger.job(job_id)
+        if job.result_ref is None:
+            raise JobFailed(job)
+        return result_of(job, self.artifacts.get(job.result_ref))
 
     def run(self, envelope: JobEnvelope, patience: float | None = None) -> JobResult | None:
         """Submit, then wait up to ``patience`` seconds (default: the envelope's total) if another process holds the

@@ -116,6 +116,11 @@ class Job:
     updated_at: datetime
 
 
+def job_id_of(envelope: JobEnvelope) -> str:
+    """The id of the one job with this idempotency key."""
+    return f"job-{envelope.idempotency_key[:20]}"
+
+
 def this_process() -> str:
     """Name of the claiming process: ``host:pid``."""
     return f"{socket.gethostname()}:{os.getpid()}"
@@ -189,7 +194,7 @@ class Ledger:
     def intend(self, envelope: JobEnvelope) -> Job:
         """Write the intent before anything is sent; the same idempotency key gives the same job."""
         now = datetime.now(UTC)
-        job_id = f"job-{envelope.idempotency_key[:20]}"
+        job_id = job_id_of(envelope)
         with self._begin() as tx:
             if tx.execute(sa.select(ENVELOPES.c.digest).filter_by(digest=envelope.digest)).first() is None:
                 tx.execute(ENVELOPES.insert().values(digest=envelope.digest, document=envelope.model_dump_json(),

@@ -221,3 +221,9 @@ def random_control(
 def chain_digest(results: Sequence[RoundResult]) -> str:
     """One digest over all rounds' envelopes, in order."""
     return digest_of([r.envelope.digest for r in results])
+
+
+def random_energies(prepared: Prepared, seed: int, count: int = 2000) -> np.ndarray:
+    """Energies of uniformly random bits, feasible or not: what the samples' histogram is held against."""
+    bits = np.random.default_rng(seed).integers(0, 2, (count, prepared.encoded.bqm.num_variables), dtype=np.int8)
+    return np.asarray(prepared.encoded.bqm.energies((bits, range(bits.shape[1]))))

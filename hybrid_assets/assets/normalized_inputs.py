@@ -1,0 +1,66 @@
+"""Stage 2: the validated, typed instance, from the bytes that landed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from hybrid_assets import plots, registry
+from hybrid_assets.assets.landed_files import landed_files
+from hybrid_assets.assets.stage import failure, stage, stored
+from hybrid_assets.checks import CheckContext
+from hybrid_assets.landing import instance_of
+from hybrid_assets.request import parse, resolve
+from resources.dispatcher import Dispatcher
+from resources.envelope import canonical_json
+from resources.environments import Settings
+from resources.failures import InputError
+
+
+@stage(
+    "normalized_inputs",
+    code_version="1",
+    kinds={"pandas"},
+    deps=[landed_files],
+    description="The validated, typed instance: family, size, content digest, constraints extracted, what "
+    "normalization found. The numeric payload is content-addressed (`payload_ref`).",
+)
+def normalized_inputs(
+    context: dg.AssetExecutionContext, dispatcher: dg.ResourceParam[Dispatcher], settings: dg.ResourceParam[Settings]
+) -> Iterator[Any]:
+    """Validate and type the landed file of this partition."""
+    key = context.partition_key
+    landing = dispatcher.ledger.landing(key)
+    if landing is None or landing.state == "retired":
+        raise dg.Failure(f"{key}: no file has landed for this partition; drop one into the inbox or use "
+                         "`hybrid solve`.", allow_retries=False)
+    try:
+        instance = instance_of(landing, dispatcher.artifacts)
+        request = parse(landing.options, landing.name)
+        resolved = resolve(request, settings)
+    except InputError as error:
+        raise failure(error) from None
+    family = registry.family(landing.family)
+    row = {
+        "instance": key, "family": landing.family, "name": instance.name, "source_file": landing.name,
+        "source_digest": landing.source_digest, "member": landing.member, "size": instance.size,
+        "sense": instance.sense, "input_digest": instance.digest,
+        "payload_ref": dispatcher.artifacts.put(instance.to_bytes()), "owner": resolved.owner,
+        "sensitivity": resolved.sensitivity, "deadline": resolved.deadline, "best_known": request.best_known,
+        "best_known_source": request.best_known_source, "options": canonical_json(resolved.model_dump()),
+        "constraints": canonical_json(dict(family.constraints(instance))),
+        "notes": json.dumps(list(instance.notes)), "environment": settings.environment,
+    }
+    yield from stored(
+        "normalized_inputs", [row], CheckContext(landing.name, family, instance),
+        {
+            "size": instance.size,
+            "owner": resolved.owner,
+            "constraints": dg.MetadataValue.json(dict(family.constraints(instance))),
+            "notes": dg.MetadataValue.md("\n".join(f"- {n}" for n in instance.notes) or "nothing to note"),
+            "shape": plots.as_markdown(family.plot_instance(instance)),
+        },
+    )

@@ -1,0 +1,54 @@
+"""Stage 4: one immutable envelope, submitted; the row keeps its digest and the job id, the ledger keeps the rest.
+
+No automation condition, ever: a job is sent because somebody (or a sensor on somebody's file) asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from hybrid_assets.assets.envelopes import maker
+from hybrid_assets.assets.reading import instance_in, prepared_in
+from hybrid_assets.assets.stage import failure, stage, stored
+from hybrid_assets.checks import CheckContext
+from resources.dispatcher import Dispatcher
+from resources.environments import Settings
+from resources.failures import HybridError
+
+
+@stage(
+    "quantum_jobs",
+    code_version="1",
+    kinds={"qiskit"},
+    description="The job envelope (frozen, hashed, stored) and its submission. Simulators answer inside the run; "
+    "states and timings live in the ledger.",
+)
+def quantum_jobs(
+    context: dg.AssetExecutionContext, normalized_inputs: pd.DataFrame, encoded_problems: pd.DataFrame,
+    dispatcher: dg.ResourceParam[Dispatcher], settings: dg.ResourceParam[Settings],
+) -> Iterator[Any]:
+    """Write the intent and submit the first round's job."""
+    try:
+        family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
+        prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
+        make = maker(context, family, instance, resolved, settings)
+        envelope = make(prepared=prepared, payload_ref=encoded_problems["payload_ref"].iloc[0])
+        job = dispatcher.submit(envelope)
+    except HybridError as error:
+        raise failure(error) from None
+    row = {"instance": context.partition_key, "family": family.name, "envelope_digest": envelope.digest,
+           "job_id": job.job_id}
+    yield from stored(
+        "quantum_jobs", [row], CheckContext(context.partition_key, family, instance),
+        {
+            "job_id": job.job_id,
+            "state": job.state,
+            "backend": job.backend,
+            "envelope": dg.MetadataValue.json(envelope.model_dump(mode="json")),
+            "idempotency_key": envelope.idempotency_key,
+        },
+    )

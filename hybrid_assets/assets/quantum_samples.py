@@ -1,0 +1,82 @@
+"""Stage 5: reconciled results; unmaterialized while a job is pending."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from hybrid_assets import plots, registry
+from hybrid_assets.assets.envelopes import maker
+from hybrid_assets.assets.reading import instance_in, prepared_in
+from hybrid_assets.assets.stage import failure, stage, stored
+from hybrid_assets.checks import CheckContext
+from hybrid_assets.proposals.rounds import random_energies, run_rounds
+from resources.dispatcher import Dispatcher
+from resources.environments import Settings
+from resources.failures import HybridError
+
+
+@stage(
+    "quantum_samples",
+    code_version="1",
+    kinds={"qiskit", "pennylane"},
+    output_required=False,
+    description="Distinct read-outs with energies and counts of every round, with backend and evidence class. "
+    "Families that refine send their later rounds here.",
+)
+def quantum_samples(
+    context: dg.AssetExecutionContext, normalized_inputs: pd.DataFrame, encoded_problems: pd.DataFrame,
+    quantum_jobs: pd.DataFrame, dispatcher: dg.ResourceParam[Dispatcher], settings: dg.ResourceParam[Settings],
+) -> Iterator[Any]:
+    """Collect the job's samples and run the rounds that follow from them; yield nothing while one is pending."""
+    try:
+        family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
+        prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
+        current = quantum_jobs["envelope_digest"].iloc[0]
+        make = maker(context, family, instance, resolved, settings)
+        envelope = make(prepared=prepared, payload_ref=encoded_problems["payload_ref"].iloc[0])
+        if envelope.digest != current:
+            raise dg.Failure(f"{context.partition_key}: the current envelope is {envelope.digest[:12]}…, the submitted "
+                             f"job answers {current[:12]}…; materialize quantum_jobs again.", allow_retries=False)
+        rounds = run_rounds(family, instance, prepared, make, dispatcher.run, dispatcher.artifacts.put,
+                            settings.repetitions, resolved.budget)
+    except HybridError as error:
+        raise failure(error) from None
+    if rounds is None:
+        return
+    rows = [
+        {
+            "instance": context.partition_key, "family": family.name, "envelope_digest": current,
+            "round": done.envelope.round, "repetition": done.envelope.repetition,
+            "round_digest": done.envelope.digest, "job_id": dispatcher.job_id(done.envelope), "rank": rank,
+            "bits": sample.bits, "energy": sample.energy, "count": sample.count, "shots": done.result.shots,
+            "seconds": done.result.timings.total, "backend": done.result.backend,
+            "evidence_class": str(done.result.evidence_class), "cached": done.result.cached,
+        }
+        for done in rounds
+        for rank, sample in enumerate(done.result.samples, start=1)
+    ]
+    last = rounds[-1]
+    yield from stored(
+        "quantum_samples", rows,
+        CheckContext(context.partition_key, family, instance, rounds=tuple(rounds), envelope_digest=current,
+                     best_class={d.result.backend: str(dispatcher.backend(d.result.backend).capabilities()
+                                                       .evidence_class) for d in rounds}),
+        {
+            "rounds": len(rounds),
+            "shots": sum(d.result.shots for d in rounds),
+            "tuning_shots": sum(d.result.tuning_shots for d in rounds),
+            "depth": last.result.depth,
+            "two_qubit_gates": last.result.two_qubit_gates,
+            "backend": f"{last.result.backend} {last.result.backend_version}",
+            "evidence_class": str(last.result.evidence_class),
+            "seconds": sum(d.result.timings.total for d in rounds),
+            "parameters": dg.MetadataValue.json(last.result.parameters),
+            "energies": plots.as_markdown(plots.energy_histogram(
+                rounds[0].result.samples, random_energies(rounds[0].prepared, resolved.seed),
+                f"{context.partition_key}: round 0 on {rounds[0].result.backend}")),
+        },
+    )

@@ -1,0 +1,113 @@
+"""What all stages share: the decorator with groups, owners, column docs and checks, and the way a table is stored.
+
+Here: glue between Dagster and the contracts. Not here: any stage's own work, or the invariants (``checks``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from hybrid_assets import checks, contracts
+from hybrid_assets.partitions import instances
+from resources.envelope import digest_of
+from resources.failures import HybridError, InputError
+
+#: Group of each stage in the UI: the story's chapters, in order.
+GROUPS = {
+    "normalized_inputs": "1_inputs",
+    "encoded_problems": "2_quantum",
+    "quantum_jobs": "2_quantum",
+    "quantum_samples": "2_quantum",
+    "scored_candidates": "3_evidence",
+    "baseline_runs": "3_evidence",
+    "baseline_comparisons": "3_evidence",
+    "decisions": "4_decisions",
+}
+OWNERS = ["team:hybrid-assets"]
+
+
+def stage(
+    table: str, *, code_version: str, kinds: set[str], description: str, deps: list[Any] | None = None,
+    output_required: bool = True,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declare the asset that stores ``table``, one partition per instance."""
+    return dg.asset(
+        name=table,
+        group_name=GROUPS[table],
+        kinds=kinds | {"delta"},
+        owners=OWNERS,
+        description=description,
+        code_version=code_version,
+        partitions_def=instances,
+        io_manager_key="lake",
+        deps=deps,
+        output_required=output_required,
+        check_specs=[
+            dg.AssetCheckSpec(check.name, asset=table, description=check.description, blocking=True)
+            for check in checks.of(table)
+        ],
+        metadata={"dagster/column_schema": column_schema(table), "dagster/table_name": table},
+    )
+
+
+def column_schema(table: str) -> dg.TableSchema:
+    """The contract's columns as Dagster shows them."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(c.name, c.dtype, description=c.description,
+                                constraints=dg.TableColumnConstraints(nullable=c.nullable))
+                 for c in contracts.column_docs(table)]
+    )
+
+
+def stored(
+    table: str, rows: list[dict[str, Any]], context: checks.CheckContext, metadata: Mapping[str, Any]
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+    """Check the rows, then hand them to the lake; a violation stores nothing.
+
+    The data version is the digest of the rows without the columns that differ between equal answers (seconds, times).
+    """
+    version = digest_of([{k: v for k, v in row.items() if k not in contracts.VOLATILE} for row in rows])
+    frame = contracts.frame(table, [{**row, "data_version": version} for row in rows])
+    found = {check.name: check.find(frame, context) for check in checks.of(table)}
+    broken = {name: problems for name, problems in found.items() if problems}
+    results = [
+        dg.AssetCheckResult(check_name=name, asset_key=table, passed=not problems,
+                            description="; ".join(problems[:3]) or None)
+        for name, problems in found.items()
+    ]
+    if broken:
+        yield from results
+        raise dg.Failure("; ".join(f"{name}: {problems[0]}" for name, problems in broken.items()), allow_retries=False)
+    yield dg.MaterializeResult(
+        value=frame, data_version=dg.DataVersion(version), check_results=results,
+        metadata={"dagster/partition_row_count": len(frame), **metadata},
+    )
+
+
+def failure(error: HybridError) -> dg.Failure:
+    """A Dagster failure with the error's own sentence; input errors are nobody's to retry."""
+    return dg.Failure(str(error), metadata={"failure_class": error.failure_class},
+                      allow_retries=not isinstance(error, InputError))
+
+
+def preview(frame: pd.DataFrame, limit: int = 10) -> dg.MarkdownMetadataValue:
+    """The first rows as a table."""
+    return dg.MetadataValue.md(markdown_table(frame.head(limit)))
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table, numbers to six digits."""
+
+    def cell(value: Any) -> str:
+        if value is None or value is pd.NA or (isinstance(value, float) and value != value):
+            return "–"
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        return text.replace("|", "\\|")[:120]
+
+    header = "| " + " | ".join(map(str, frame.columns)) + " |\n|" + "---|" * len(frame.columns)
+    body = "\n".join("| " + " | ".join(cell(v) for v in row) + " |" for row in frame.itertuples(index=False))
+    return f"{header}\n{body}"

@@ -1,0 +1,122 @@
+"""Scored candidates: from stored samples to rows in business terms, with the random control beside them.
+
+Here: the pure step of stage 6. Not here: the formulas of confidence (``evidence.confidence``).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hybrid_assets.evidence.confidence import confidence
+from hybrid_assets.problems.base import Instance, ProblemFamily
+from hybrid_assets.proposals.rounds import Candidate, Prepared, best_first, candidates_of, random_control
+from resources.envelope import EvidenceClass, SampleCount
+
+#: Candidates within this share of the best objective's size count as reaching it again.
+RELATIVE_TOLERANCE = 1e-6
+#: Rows kept per arm and round.
+TOP = 20
+
+
+def score(
+    family: ProblemFamily, instance: Instance, prepared: Prepared, samples: pd.DataFrame,
+    run_energies: dict[str, Sequence[float]], key: str, seed: int,
+) -> tuple[list[dict[str, Any]], list[float]]:
+    """Rows of ``scored_candidates`` for one instance.
+
+    Args:
+        samples: its rows of ``quantum_samples``.
+        run_energies: by job id, the best energy of each independent run of a trained algorithm (empty otherwise).
+
+    Returns:
+        the rows, best first within arm and round, and the objectives of unselected random draws.
+    """
+    rows: list[dict[str, Any]] = []
+    iterative = samples["repetition"].nunique() > 1
+    started = time.perf_counter()
+    by_job: dict[str, list[Candidate]] = {}
+    for job_id, mine in samples.groupby("job_id", sort=False):
+        counted = [SampleCount(bits=b, energy=e, count=n)
+                   for b, e, n in mine[["bits", "energy", "count"]].itertuples(index=False)]
+        by_job[str(job_id)] = candidates_of(family, instance, prepared, counted, int(mine["round"].iloc[0]),
+                                            int(mine["repetition"].iloc[0]))
+    completion = time.perf_counter() - started
+    sampling = float(samples.drop_duplicates("job_id")["seconds"].sum())
+    everything = [c for found in by_job.values() for c in found]
+    jobs = samples.drop_duplicates("job_id").set_index("job_id")
+    for round_, of_round in samples.groupby("round"):
+        job_ids = list(dict.fromkeys(of_round["job_id"]))
+        backend, evidence, shots = jobs.loc[job_ids[0], ["backend", "evidence_class", "shots"]]
+        arm = "surrogate" if evidence == EvidenceClass.SURROGATE else "quantum"
+        found = [c for job_id in job_ids for c in by_job[job_id]]
+        runs = [e for job_id in job_ids for e in run_energies.get(job_id, ())]
+        for rank, candidate in enumerate(_distinct(instance, found)[:TOP], start=1):
+            tolerance = RELATIVE_TOLERANCE * max(1e-12, abs(candidate.solution.evaluation.objective))
+            if iterative:
+                # whole runs: in how many did some round reach an objective as good
+                unit, trials = "runs", samples["repetition"].nunique()
+                hits = len({c.repetition for c in everything if _as_good(instance, c, candidate, tolerance)})
+            elif runs:
+                unit, trials = "runs", len(runs)
+                hits = sum(e <= candidate.energy + 1e-9 * max(1.0, abs(candidate.energy)) for e in runs)
+            else:
+                unit, trials = "shots", int(shots)
+                hits = sum(c.count for c in found if _as_good(instance, c, candidate, tolerance))
+            rows.append(_row(family, instance, candidate, key, arm, rank, int(shots), tolerance, unit, hits, trials)
+                        | {"evidence_class": evidence, "backend": backend, "seconds": sampling + completion,
+                           "narrowed": len(prepared.narrowed.kept) < len(prepared.narrowed.fixed)})
+    started = time.perf_counter()
+    draws = int(jobs["shots"].sum())
+    control, unselected = random_control(family, instance, prepared, draws, seed)
+    spent = time.perf_counter() - started
+    for rank, candidate in enumerate(_distinct(instance, control)[:TOP], start=1):
+        tolerance = RELATIVE_TOLERANCE * max(1e-12, abs(candidate.solution.evaluation.objective))
+        hits = sum(c.count for c in control if _as_good(instance, c, candidate, tolerance))
+        rows.append(_row(family, instance, candidate, key, "random_control", rank, draws, tolerance, "shots", hits,
+                         draws)
+                    | {"evidence_class": "classical", "backend": "uniform random", "seconds": spent,
+                       "narrowed": len(prepared.narrowed.kept) < len(prepared.narrowed.fixed)})
+    return rows, unselected
+
+
+def _distinct(instance: Instance, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Best first, one candidate per solution, the counts of equal ones added up."""
+    merged: dict[bytes, Candidate] = {}
+    for candidate in best_first(instance, candidates):
+        token = np.round(candidate.solution.values, 9).tobytes()
+        known = merged.get(token)
+        merged[token] = candidate if known is None else Candidate(
+            known.bits, known.energy, known.count + candidate.count, known.solution, known.round, known.repetition)
+    return list(merged.values())
+
+
+def _as_good(instance: Instance, other: Candidate, candidate: Candidate, tolerance: float) -> bool:
+    """Whether ``other`` is feasible where ``candidate`` is and at least as good within the tolerance."""
+    if candidate.solution.evaluation.feasible and not other.solution.evaluation.feasible:
+        return False
+    sign = -1.0 if instance.sense == "max" else 1.0
+    difference = sign * (other.solution.evaluation.objective - candidate.solution.evaluation.objective)
+    return bool(difference <= tolerance)
+
+
+def _row(
+    family: ProblemFamily, instance: Instance, candidate: Candidate, key: str, arm: str, rank: int, shots: int,
+    tolerance: float, unit: str, hits: int, trials: int,
+) -> dict[str, Any]:
+    again = confidence(hits, trials)
+    return {
+        "instance": key, "family": family.name, "arm": arm, "round": candidate.round, "rank": rank,
+        "values": json.dumps(candidate.solution.values.tolist()),
+        "objective": candidate.solution.evaluation.objective, "feasible": candidate.solution.evaluation.feasible,
+        "violations": json.dumps(dict(candidate.solution.evaluation.violations)), "count": candidate.count,
+        "shots": shots, "tolerance": tolerance, "hits": hits, "p": again.p, "p_low": again.p_low,
+        "p_high": again.p_high, "confidence": again.confidence, "confidence_low": again.confidence_low,
+        "confidence_high": again.confidence_high, "confidence_unit": unit,
+        "post_processing": str(candidate.solution.post_processing),
+    }
