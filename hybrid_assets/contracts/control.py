@@ -1,0 +1,91 @@
+"""Tables of stage 10: snapshots of the ledger and of Dagster's event log, overwritten whole.
+
+Here: columns and their descriptions. Not here: how the snapshot is taken. A fresh platform has none of these rows, so
+all of them may be empty.
+"""
+
+from __future__ import annotations
+
+from pandera.pandas import Column, DataFrameSchema
+
+from hybrid_assets.contracts.columns import integer, json_text, moment, real, text
+from hybrid_assets.contracts.stages import EVIDENCE
+
+TRUTH = ("true", "false")
+
+
+def _snapshot(name: str, description: str, key: list[str] | None, columns: dict[str, Column]) -> DataFrameSchema:
+    return DataFrameSchema(
+        columns, name=name, description=description, unique=key, strict=True, metadata={"may_be_empty": True}
+    )
+
+
+control_jobs = _snapshot(
+    "control_jobs",
+    "The ledger's jobs with what their results report.",
+    ["job_id"],
+    {
+        "job_id": text("The job's id in the ledger."),
+        "instance": text("Key of the instance."),
+        "family": text("Problem family."),
+        "envelope_digest": text("Digest of the job's envelope."),
+        "idempotency_key": text("What counts as the same job."),
+        "correlation_id": text("The business request."),
+        "backend": text("Backend that has or had the job."),
+        "evidence_class": text("Evidence class of the result.", nullable=True, one_of=EVIDENCE),
+        "state": text("State of the job."),
+        "created_at": moment("When the intent was written."),
+        "updated_at": moment("When the state last changed."),
+        "queue_seconds": real("Seconds in the queue.", nullable=True, at_least=0.0),
+        "compile_seconds": real("Seconds of compilation.", nullable=True, at_least=0.0),
+        "execute_seconds": real("Seconds of execution.", nullable=True, at_least=0.0),
+        "post_process_seconds": real("Seconds of read-out.", nullable=True, at_least=0.0),
+        "total_seconds": real("Seconds the caller saw.", nullable=True, at_least=0.0),
+        "shots": real("Shots of the result.", nullable=True, at_least=0.0),
+        "tuning_shots": real("Shots spent on choosing parameters.", nullable=True, at_least=0.0),
+        "circuits": real("Circuits run.", nullable=True, at_least=0.0),
+        "width": real("Qubits or spins.", nullable=True, at_least=0.0),
+        "depth": real("Circuit depth.", nullable=True, at_least=0.0),
+        "two_qubit_gates": real("Two-qubit gates of the circuit.", nullable=True, at_least=0.0),
+        "estimated_cost": real("Cost expected before the job was sent.", nullable=True, at_least=0.0),
+        "actual_cost": real("Cost of the job.", nullable=True, at_least=0.0),
+        "attempts": integer("How often it was sent."),
+        "fallback_path": json_text("Backends that were left, for whom and why."),
+        "parameters": json_text("Parameters the result reports."),
+        "sdk_versions": json_text("Versions of the software that ran it."),
+        "calibration": json_text("Calibration snapshot of the machine; null for an ideal one."),
+        "error": text("Why the job failed.", nullable=True),
+    },
+)
+
+control_job_events = _snapshot(
+    "control_job_events",
+    "Every state change of every job.",
+    ["job_id", "sequence"],
+    {
+        "job_id": text("The job's id in the ledger."),
+        "sequence": integer("Position in the job's history."),
+        "state": text("State that was reached."),
+        "at": moment("When."),
+        "detail": text("What happened."),
+    },
+)
+
+control_materializations = _snapshot(
+    "control_materializations",
+    "Dagster's materializations and asset checks of the stages.",
+    None,
+    {
+        "asset": text("Asset, as its key reads."),
+        "instance": text("Partition; null for an unpartitioned asset.", nullable=True),
+        "family": text("Problem family of the partition.", nullable=True),
+        "run_id": text("Dagster run."),
+        "at": moment("When."),
+        "data_version": text("Data version of the materialization.", nullable=True),
+        "code_version": text("Code version of the asset.", nullable=True),
+        "event": text("What the row is.", one_of=("materialization", "check")),
+        "check_name": text("Name of the check.", nullable=True),
+        "passed": text("Whether the check passed.", nullable=True, one_of=TRUTH),
+        "blocking": text("Whether the check blocks downstream work.", nullable=True, one_of=TRUTH),
+    },
+)
