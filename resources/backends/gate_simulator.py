@@ -1,0 +1,162 @@
+"""What noise-free gate-model simulators in this process share: one ``run`` over a template of their SDK.
+
+Here: capabilities, the cost model, and the job document made from a read-out. Not here: circuits and angle choice
+(``resources.circuits``), or anything of one SDK (``aer``, ``lightning``).
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from resources.backends.base import Capabilities, Estimate, LocalBackend
+from resources.circuits.ising import Ising, Structure
+from resources.circuits.qaoa import WHOLE_RUNS, run_qaoa
+from resources.circuits.templates import Template
+from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult, SampleCount, Timings
+from resources.failures import BackendError, FailureClass, InputError
+
+if TYPE_CHECKING:
+    import dimod
+
+#: A ramp grid runs as one uninterruptible call when it is estimated to take at most this share of the time limit.
+BROADCAST_SHARE = 0.1
+
+
+def counted(payload: dimod.BinaryQuadraticModel, bits: np.ndarray) -> tuple[SampleCount, ...]:
+    """Distinct read-outs with the payload's own energies, sorted by energy and bits.
+
+    Args:
+        payload: BINARY model over 0 … n−1.
+        bits: int8 array of shape ``(shots, n)``, variable 0 first.
+    """
+    distinct, counts = np.unique(bits, axis=0, return_counts=True)
+    energies = payload.energies((distinct, range(distinct.shape[1])))
+    texts = ["".join(map(str, row)) for row in distinct.tolist()]
+    rows = sorted(zip(energies.tolist(), texts, counts.tolist(), strict=True))
+    return tuple(SampleCount(bits=text, energy=energy, count=count) for energy, text, count in rows)
+
+
+@dataclass
+class GateSimulator(LocalBackend):
+    """A statevector simulator that runs QAOA.
+
+    Attributes:
+        max_qubits: largest payload accepted, 1 to 26 (a statevector of 26 qubits takes 1 GiB).
+
+    Raises:
+        InputError: ``max_qubits`` out of range.
+    """
+
+    max_qubits: int = 16
+    #: Packages of the SDK; the first is the one whose version is the backend's.
+    packages: ClassVar[tuple[str, ...]]
+    #: Measured seconds per circuit: a constant, per gate, and per gate and amplitude.
+    seconds_model: ClassVar[tuple[float, float, float]]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_qubits <= 26:
+            raise InputError(self.name, "max_qubits", f"{self.max_qubits} is out of range", "use 1 to 26")
+
+    @abstractmethod
+    def template(self, structure: Structure) -> Template:
+        """The compiled circuit of this structure; compiled once, then taken from a cache."""
+
+    def capabilities(self) -> Capabilities:
+        """Both QAOA forms on at most ``max_qubits`` variables."""
+        return Capabilities(EvidenceClass.SIMULATOR, self.max_qubits, ("qaoa-ramp", "qaoa-trained"))
+
+    def version(self) -> str:
+        """Version of the simulator's package."""
+        return version(self.packages[0])
+
+    def available(self) -> str | None:
+        """Names the packages that are not installed."""
+        missing = [package for package in self.packages if find_spec(package.replace("-", "_")) is None]
+        return f"backend {self.name} needs {', '.join(missing)}: install the package" if missing else None
+
+    def estimate(self, envelope: JobEnvelope) -> Estimate:
+        """Worst case: a complete graph with all fields, whose pairs run in at most n rounds a layer.
+
+        Seconds = circuits × (constant + gates × (a + b·2ⁿ)), constants measured on one core; gates in a layer are
+        n fields, n mixers and n(n−1)/2 couplings.
+        """
+        n, algorithm = envelope.payload_variables, envelope.algorithm
+        pairs = n * (n - 1) // 2
+        rounds = n - 1 + n % 2 if n > 1 else 0
+        return Estimate(
+            queue_seconds=0.0,
+            execution_seconds=_circuits(algorithm) * self._circuit_seconds(n, pairs + n, algorithm.depth),
+            cost=0.0,
+            two_qubit_gates=algorithm.depth * pairs,
+            depth=1 + algorithm.depth * (rounds + 2),
+        )
+
+    def _circuit_seconds(self, n: int, terms: int, depth: int) -> float:
+        constant, per_gate, per_amplitude = self.seconds_model
+        return constant + depth * (terms + n) * (per_gate + per_amplitude * 2.0**n)
+
+    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+        """Compile (or take the template from the cache), run QAOA, count.
+
+        Raises:
+            BackendError: class ``circuit``, when the payload is not what the envelope says.
+        """
+        if payload.num_variables != envelope.payload_variables:
+            raise BackendError(
+                f"the envelope announces {envelope.payload_variables} variables, the payload has "
+                f"{payload.num_variables}",
+                FailureClass.CIRCUIT,
+            )
+        algorithm = envelope.algorithm
+        started = time.perf_counter()
+        ising = Ising.from_bqm(payload)
+        template = self.template(ising.structure(algorithm.depth))
+        compiled = time.perf_counter()
+        terms = len(ising.fields) + len(ising.edges)
+        grid_seconds = len(algorithm.ramp_lengths) * self._circuit_seconds(ising.variables, terms, algorithm.depth)
+        readout = run_qaoa(
+            payload,
+            ising,
+            template,
+            algorithm,
+            deadline=compiled + envelope.timeout.execution,
+            broadcast=grid_seconds <= BROADCAST_SHARE * envelope.timeout.execution,
+        )
+        executed = time.perf_counter()
+        samples = counted(payload, readout.bits)
+        return JobResult(
+            envelope_digest=envelope.digest,
+            samples=samples,
+            evidence_class=EvidenceClass.SIMULATOR,
+            backend=self.name,
+            backend_version=self.version(),
+            sdk_versions={package: version(package) for package in self.packages},
+            width=ising.variables,
+            depth=template.depth,
+            two_qubit_gates=template.two_qubit_gates,
+            shots=len(readout.bits),
+            tuning_shots=readout.tuning_shots,
+            circuits=readout.circuits,
+            parameters=readout.parameters,
+            run_energies=readout.run_energies,
+            timings=Timings(
+                compile=compiled - started,
+                execute=executed - compiled,
+                post_process=time.perf_counter() - executed,
+            ),
+        )
+
+
+def _circuits(algorithm: Algorithm) -> int:
+    """Most circuits a job of this algorithm runs."""
+    grid = len(algorithm.ramp_lengths) if len(algorithm.ramp_lengths) > 1 else 0
+    if algorithm.name == "qaoa-ramp":
+        return grid + 1
+    return min(WHOLE_RUNS, algorithm.shots) * (grid + algorithm.training_circuits + 1)

@@ -1,0 +1,25 @@
+"""PennyLane's ``lightning.qubit`` statevector simulator, through the device interface.
+
+Not here: circuits (``resources.circuits.templates``) or the job document (``gate_simulator``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resources.backends.gate_simulator import GateSimulator
+from resources.circuits.ising import Structure
+from resources.circuits.templates import Template, pennylane_template
+
+
+@dataclass
+class Lightning(GateSimulator):
+    """Noise-free statevector simulation; the same seed gives the same samples."""
+
+    name = "lightning"
+    packages = ("pennylane-lightning", "pennylane")
+    seconds_model = (2e-3, 17e-6, 2.4e-10)
+
+    def template(self, structure: Structure) -> Template:
+        """The circuit in gates of lightning.qubit, preprocessed."""
+        return pennylane_template(structure)

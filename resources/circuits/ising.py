@@ -1,0 +1,122 @@
+"""Ising form of a payload, in the eigenvalues of Pauli Z, with the offset kept.
+
+Here: the form, its circuit structure and the rotation angles of a QAOA layer. Not here: gates of a particular SDK
+(``templates``) or how angles are chosen (``qaoa``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from resources.failures import BackendError, FailureClass
+
+if TYPE_CHECKING:
+    import dimod
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What decides a circuit's shape: equal structures share one compiled template.
+
+    Attributes:
+        variables: number of qubits.
+        fields: qubits with a non-zero field, ascending.
+        edges: coupled pairs (i < j), in the order in which their gates are applied.
+        depth: number of QAOA layers.
+    """
+
+    variables: int
+    fields: tuple[int, ...]
+    edges: tuple[tuple[int, int], ...]
+    depth: int
+
+    @property
+    def parameters(self) -> int:
+        """Free angles: per layer one per field, one per edge and one for the mixer, in this order."""
+        return self.depth * (len(self.fields) + len(self.edges) + 1)
+
+
+@dataclass(frozen=True)
+class Ising:
+    """C = offset + Σ hᵢ zᵢ + Σ Jᵢⱼ zᵢ zⱼ with zᵢ = 1 − 2xᵢ, the eigenvalue of Pauli Z on qubit i.
+
+    dimod's spins are 2x − 1, so fields change sign on the way here and couplings don't.
+
+    Attributes:
+        variables: number of variables.
+        fields, h: indices with non-zero field, and the fields (float, same length).
+        edges, couplings: pairs with non-zero coupling, and the couplings (float, same length).
+        offset: the mean of C over uniformly random bits.
+    """
+
+    variables: int
+    fields: tuple[int, ...]
+    h: np.ndarray
+    edges: tuple[tuple[int, int], ...]
+    couplings: np.ndarray
+    offset: float
+
+    @classmethod
+    def from_bqm(cls, bqm: dimod.BinaryQuadraticModel) -> Ising:
+        """From a BINARY model over 0 … q−1.
+
+        Raises:
+            BackendError: class ``circuit``, when the payload is of another kind.
+        """
+        n = bqm.num_variables
+        if n == 0 or bqm.vartype.name != "BINARY" or set(bqm.variables) != set(range(n)):
+            raise BackendError(
+                "a sample job's payload must be a BINARY quadratic model over variables 0 … q-1", FailureClass.CIRCUIT
+            )
+        vectors = bqm.spin.to_numpy_vectors(variable_order=range(n))
+        linear = np.asarray(vectors.linear_biases, dtype=float)
+        rows, columns, biases = (np.asarray(part) for part in vectors.quadratic)
+        fields = np.flatnonzero(linear)
+        kept = sorted(
+            (_round(min(i, j), max(i, j), n), min(i, j), max(i, j), float(bias))
+            for i, j, bias in zip(rows.tolist(), columns.tolist(), biases, strict=True)
+            if bias != 0
+        )
+        return cls(
+            variables=n,
+            fields=tuple(fields.tolist()),
+            h=-linear[fields],
+            edges=tuple((i, j) for _, i, j, _ in kept),
+            couplings=np.array([bias for *_, bias in kept]),
+            offset=float(vectors.offset),
+        )
+
+    @property
+    def scale(self) -> float:
+        """√(Σh²+ΣJ²), the standard deviation of C over uniformly random bits; 1 for a constant C."""
+        return float(np.sqrt(np.sum(self.h**2) + np.sum(self.couplings**2))) or 1.0
+
+    def structure(self, depth: int) -> Structure:
+        """The shape of this problem's circuit with ``depth`` layers."""
+        return Structure(self.variables, self.fields, self.edges, depth)
+
+    def angles(self, gammas: np.ndarray, betas: np.ndarray) -> np.ndarray:
+        """Rotation angles of the circuit's free parameters.
+
+        Phase exp(−iγC) is RZ(2γh) and RZZ(2γJ); mixer exp(+iβΣX) is RX(−2β).
+
+        Args:
+            gammas: shape ``(k, depth)``, in units of 1/``scale``.
+            betas: shape ``(k, depth)``, radians.
+
+        Returns:
+            Array of shape ``(k, structure.parameters)``, radians, in the order of ``Structure.parameters``.
+        """
+        cost = 2.0 * np.concatenate([self.h, self.couplings]) / self.scale
+        layers = np.concatenate([gammas[:, :, None] * cost, -2.0 * betas[:, :, None]], axis=2)
+        return layers.reshape(len(gammas), -1)
+
+
+def _round(i: int, j: int, n: int) -> int:
+    """Round of the pair (i < j) in the circle method: pairs of a round share no qubit, so at most n rounds run one
+    after the other, whatever the graph (a proper edge colouring of the complete graph)."""
+    rounds = n - 1 + n % 2
+    return (2 * i if n % 2 == 0 and j == n - 1 else i + j) % rounds

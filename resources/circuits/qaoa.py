@@ -1,0 +1,226 @@
+"""The QAOA loop over any compiled template: choose a ramp, perhaps train it, read out.
+
+Here: how angles are chosen within a budget of circuits, shots and seconds, and what is charged for it. Not here:
+circuits (``templates``), schedules (``schedules``) or job documents (``backends``). Angles are chosen by the CVaR of
+sampled energies alone: no exact expectation, no argmin, no best known value.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resources.circuits.ising import Ising
+from resources.circuits.schedules import MIXER_RAMP, cvar, linear_ramp
+from resources.circuits.templates import Template
+
+if TYPE_CHECKING:
+    import dimod
+
+    from resources.envelope import Algorithm
+
+#: Independent whole runs (ramp choice, training, read-out) of ``qaoa-trained``; the final shots are split among them.
+WHOLE_RUNS = 5
+
+_SEED_LIMIT = 2**31 - 1
+#: Start and end of the phase ramp and of the mixer ramp, in units of their heights.
+_PLAIN_RAMP = np.array([0.0, 1.0, 1.0, 0.0])
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What a QAOA job measured and spent.
+
+    Attributes:
+        bits: final read-outs, int8, shape ``(shots, n)``, variable 0 first.
+        tuning_shots: shots spent on choosing and training angles.
+        circuits: circuits run in all.
+        parameters: chosen angles and the evidence for the choice, JSON-able.
+        run_energies: best raw energy of each independent whole run; empty for a single run.
+    """
+
+    bits: np.ndarray
+    tuning_shots: int
+    circuits: int
+    parameters: dict[str, Any]
+    run_energies: tuple[float, ...] = ()
+
+
+class _OutOfTime(Exception):
+    """Ends a training whose time is up."""
+
+
+@dataclass
+class _Meter:
+    """Runs circuits and counts them: every shot taken is charged, and a clock says when to stop."""
+
+    payload: dimod.BinaryQuadraticModel
+    ising: Ising
+    template: Template
+    shots: int = 0
+    circuits: int = 0
+    slowest: float = field(default=0.0, init=False)
+
+    def sample(self, gammas: np.ndarray, betas: np.ndarray, shots: int, rng: np.random.Generator) -> np.ndarray:
+        """Bits, shape ``(k, shots, n)``, for ``k`` schedules."""
+        started = time.perf_counter()
+        angles = self.ising.angles(np.atleast_2d(gammas), np.atleast_2d(betas))
+        bits = self.template.sample(angles, shots, int(rng.integers(_SEED_LIMIT)))
+        self.slowest = max(self.slowest, (time.perf_counter() - started) / len(angles))
+        self.shots += shots * len(angles)
+        self.circuits += len(angles)
+        return bits
+
+    def energies(self, bits: np.ndarray) -> np.ndarray:
+        """Energies, shape ``(shots,)``, of bits of shape ``(shots, n)``."""
+        return self.payload.energies((bits, range(self.ising.variables)))
+
+    def has_time(self, deadline: float) -> bool:
+        """Whether one more circuit and the final read-out fit, by the slowest circuit so far."""
+        return time.perf_counter() + 2.0 * self.slowest <= deadline
+
+
+def run_qaoa(
+    payload: dimod.BinaryQuadraticModel,
+    ising: Ising,
+    template: Template,
+    algorithm: Algorithm,
+    deadline: float,
+    broadcast: bool,
+) -> Readout:
+    """Run ``qaoa-ramp`` or ``qaoa-trained``.
+
+    Args:
+        payload: BINARY model over 0 … n−1; energies are its own.
+        ising: its Ising form.
+        template: compiled for ``ising.structure(algorithm.depth)``.
+        algorithm: settings; ``qaoa-trained`` repeats the whole run ``WHOLE_RUNS`` times with independent seeds and
+            splits ``shots`` among the runs.
+        deadline: reading of ``time.perf_counter`` after which only the read-out is still run. What was left out is
+            named in ``parameters``; a trained job may then return fewer shots.
+        broadcast: whether the ramp grid runs as one call, which cannot be interrupted.
+    """
+    meter = _Meter(payload, ising, template)
+    common = {"cvar_alpha": algorithm.cvar_alpha, "gamma_unit": 1.0 / ising.scale, "mixer_ramp": MIXER_RAMP}
+    if algorithm.name == "qaoa-ramp":
+        rng = np.random.default_rng(algorithm.seed)
+        length, record = _choose_length(meter, algorithm, deadline, broadcast, rng)
+        gammas, betas = linear_ramp(length, algorithm.depth)
+        bits = meter.sample(gammas, betas, algorithm.shots, rng)[0]
+        record |= {"gammas": gammas.tolist(), "betas": betas.tolist()}
+        return Readout(bits, meter.shots - len(bits), meter.circuits, common | record)
+
+    wanted = min(WHOLE_RUNS, algorithm.shots)
+    share, rest = divmod(algorithm.shots, wanted)
+    parts: list[np.ndarray] = []
+    records: list[dict[str, Any]] = []
+    for index, seeds in enumerate(np.random.SeedSequence(algorithm.seed).spawn(wanted)):
+        now = time.perf_counter()
+        if index > 0 and now >= deadline:
+            break
+        # each run gets an equal share of what is left, so that a slow training cannot starve the repetitions
+        part, record = _whole_run(
+            meter,
+            algorithm,
+            now + (deadline - now) / (wanted - index),
+            broadcast,
+            share + (index < rest),
+            np.random.default_rng(seeds),
+        )
+        parts.append(part)
+        records.append(record)
+    bits = np.concatenate(parts)
+    return Readout(
+        bits,
+        meter.shots - len(bits),
+        meter.circuits,
+        common | {"runs": records, "runs_left_out": wanted - len(parts)},
+        tuple(float(meter.energies(part).min()) for part in parts),
+    )
+
+
+def _choose_length(
+    meter: _Meter, algorithm: Algorithm, deadline: float, broadcast: bool, rng: np.random.Generator
+) -> tuple[float, dict[str, Any]]:
+    """Ramp length with the lowest sampled CVaR, and the record of the choice.
+
+    A grid of one point is taken as it is. Without time for any point the middle of the grid is taken.
+    """
+    lengths = algorithm.ramp_lengths
+    scores: list[tuple[float, float]] = []
+    if len(lengths) > 1:
+        ramps = [linear_ramp(length, algorithm.depth) for length in lengths]
+        gammas, betas = (np.stack(side) for side in zip(*ramps, strict=True))
+        if broadcast:
+            scores = _scores(meter, algorithm, gammas, betas, rng)
+        else:
+            for k in range(len(lengths)):
+                if not meter.has_time(deadline):
+                    break
+                scores += _scores(meter, algorithm, gammas[k], betas[k], rng)
+    best = scores.index(min(scores)) if scores else len(lengths) // 2
+    record: dict[str, Any] = {
+        "ramp_length": lengths[best],
+        "cvar_by_ramp_length": [[length, value] for length, (value, _) in zip(lengths, scores, strict=False)],
+    }
+    if len(lengths) > 1 and len(scores) < len(lengths):
+        record["ramp_lengths_left_out"] = list(lengths[len(scores) :])
+    return lengths[best], record
+
+
+def _scores(
+    meter: _Meter, algorithm: Algorithm, gammas: np.ndarray, betas: np.ndarray, rng: np.random.Generator
+) -> list[tuple[float, float]]:
+    """Sampled CVaR and mean of each schedule, to be minimized in this order.
+
+    On small problems several schedules reach the same CVaR (all of the best α·N shots are equal); the mean decides.
+    """
+    bits = meter.sample(gammas, betas, algorithm.tuning_shots, rng)
+    energies = [meter.energies(part) for part in bits]
+    return [(cvar(values, algorithm.cvar_alpha), float(values.mean())) for values in energies]
+
+
+def _ramp_between(ends: np.ndarray, length: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """γ and β of ramps between free ends (``_PLAIN_RAMP`` gives ``linear_ramp``), both of shape ``(depth,)``."""
+    at = (np.arange(1, depth + 1) - 0.5) / depth
+    return length * (ends[0] * (1 - at) + ends[1] * at), MIXER_RAMP * (ends[2] * (1 - at) + ends[3] * at)
+
+
+def _whole_run(
+    meter: _Meter, algorithm: Algorithm, deadline: float, broadcast: bool, shots: int, rng: np.random.Generator
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """One independent run of ``qaoa-trained``: its final bits and its record.
+
+    Training moves the two ends of both ramps (four numbers; the plain ramp is 0, 1, 1, 0) with COBYLA on the sampled
+    CVaR, at most ``training_circuits`` circuits of ``tuning_shots`` shots.
+
+    Source: M. J. D. Powell, "A direct search optimization method that models the objective and constraint functions
+    by linear interpolation" (1994).
+    """
+    from scipy.optimize import minimize
+
+    length, record = _choose_length(meter, algorithm, deadline, broadcast, rng)
+    seen: list[tuple[tuple[float, float], np.ndarray]] = []
+
+    def value(ends: np.ndarray) -> float:
+        if len(seen) == algorithm.training_circuits or not meter.has_time(deadline):
+            raise _OutOfTime
+        (score,) = _scores(meter, algorithm, *_ramp_between(ends, length, algorithm.depth), rng)
+        seen.append((score, ends.copy()))
+        return score[0] / meter.ising.scale
+
+    with suppress(_OutOfTime):
+        minimize(value, _PLAIN_RAMP, method="COBYLA", options={"rhobeg": 0.3, "maxiter": algorithm.training_circuits})
+    ends = min(seen, key=lambda pair: pair[0])[1] if seen else _PLAIN_RAMP
+    gammas, betas = _ramp_between(ends, length, algorithm.depth)
+    bits = meter.sample(gammas, betas, shots, rng)[0]
+    record |= {
+        "training_cvars": [value for (value, _), _ in seen],
+        "gammas": gammas.tolist(),
+        "betas": betas.tolist(),
+    }
+    return bits, record

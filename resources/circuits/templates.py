@@ -1,0 +1,125 @@
+"""QAOA circuits with free angles, built and transpiled once per structure and bound many times.
+
+Here: the template protocol and its two SDK forms. Not here: which angles to bind (``ising``, ``qaoa``). Templates are
+kept in a bounded cache per SDK; ``cache_info().misses`` of the two functions counts compilations.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from resources.circuits.ising import Structure
+
+if TYPE_CHECKING:
+    from pennylane.tape import QuantumScript
+    from qiskit import QuantumCircuit
+
+
+class Template(Protocol):
+    """A compiled circuit. ``depth`` and ``two_qubit_gates`` are those of the circuit as executed, read-out apart."""
+
+    @property
+    def depth(self) -> int:
+        """Layers of gates."""
+
+    @property
+    def two_qubit_gates(self) -> int:
+        """Number of two-qubit gates."""
+
+    def sample(self, angles: np.ndarray, shots: int, seed: int) -> np.ndarray:
+        """Bits (int8, shape ``(k, shots, n)``, variable 0 first) for ``k`` sets of angles (shape ``(k, parameters)``),
+        as one broadcast; the same seed gives the same bits."""
+
+
+class QiskitTemplate:
+    """Transpiled for Aer's native gates (H, RZ, RZZ, RX); runs through its ``SamplerV2``, one thread."""
+
+    def __init__(self, circuit: QuantumCircuit, options: dict[str, object]) -> None:
+        self._circuit, self._options = circuit, options
+        self.depth: int = circuit.depth(lambda instruction: instruction.operation.name != "measure")
+        self.two_qubit_gates: int = circuit.num_nonlocal_gates()
+
+    def sample(self, angles: np.ndarray, shots: int, seed: int) -> np.ndarray:
+        """As ``Template.sample``, one call of the primitive."""
+        from qiskit_aer.primitives import SamplerV2
+
+        sampler = SamplerV2(options={"backend_options": self._options}, seed=seed)
+        readout = sampler.run([(self._circuit, angles)], shots=shots).result()[0].data.c
+        # Qiskit's registers are little-endian: "little" puts qubit 0 first
+        return readout.to_bool_array(order="little").astype(np.int8)
+
+
+@lru_cache(maxsize=32)
+def qiskit_template(structure: Structure) -> QiskitTemplate:
+    """The template of this structure for Aer's statevector simulator."""
+    from qiskit import QuantumCircuit, transpile
+    from qiskit.circuit import ParameterVector
+    from qiskit_aer import AerSimulator
+
+    n = structure.variables
+    angle = iter(ParameterVector("angle", structure.parameters))
+    circuit = QuantumCircuit(n, n)
+    circuit.h(range(n))
+    for _ in range(structure.depth):
+        for i in structure.fields:
+            circuit.rz(next(angle), i)
+        for i, j in structure.edges:
+            circuit.rzz(next(angle), i, j)
+        circuit.rx(next(angle), range(n))
+    circuit.measure(range(n), range(n))
+    options: dict[str, object] = {"method": "statevector", "max_parallel_threads": 1}
+    compiled = transpile(circuit, AerSimulator(**options), optimization_level=1, seed_transpiler=0)
+    return QiskitTemplate(compiled, options)
+
+
+class PennyLaneTemplate:
+    """A preprocessed ``QuantumScript`` (Hadamard, RZ, IsingZZ, RX) for ``lightning.qubit``."""
+
+    def __init__(self, script: QuantumScript, angle_of_gate: np.ndarray) -> None:
+        self._script, self._angle_of_gate = script, angle_of_gate
+        self.depth: int = script.graph.get_depth()
+        self.two_qubit_gates: int = sum(len(gate.wires) == 2 for gate in script.operations)
+
+    def sample(self, angles: np.ndarray, shots: int, seed: int) -> np.ndarray:
+        """As ``Template.sample``, one script a set of angles: the device expands broadcasts anyway."""
+        import pennylane as qml
+        from pennylane.measurements import Shots
+
+        places = range(len(self._angle_of_gate))
+        scripts = [
+            self._script.bind_new_parameters(row[self._angle_of_gate].tolist(), places).copy(shots=Shots(shots))
+            for row in angles
+        ]
+        # a device of its own for each call, so that the seed alone decides the bits
+        device = qml.device("lightning.qubit", wires=self._script.num_wires, seed=seed)
+        # wires are read out in ascending order: wire 0, the variable 0, first
+        return np.stack([np.asarray(bits, dtype=np.int8).reshape(shots, -1) for bits in device.execute(scripts)])
+
+
+@lru_cache(maxsize=32)
+def pennylane_template(structure: Structure) -> PennyLaneTemplate:
+    """The template of this structure for PennyLane's ``lightning.qubit``."""
+    import pennylane as qml
+
+    n = structure.variables
+    angle = iter(range(structure.parameters))
+    gates = [qml.Hadamard(i) for i in range(n)]
+    angle_of_gate: list[int] = []
+    for _ in range(structure.depth):
+        for i in structure.fields:
+            angle_of_gate.append(next(angle))
+            gates.append(qml.RZ(0.1, i))
+        for edge in structure.edges:
+            angle_of_gate.append(next(angle))
+            gates.append(qml.IsingZZ(0.1, wires=edge))
+        mixer = next(angle)
+        for i in range(n):
+            angle_of_gate.append(mixer)
+            gates.append(qml.RX(0.1, i))
+    script = qml.tape.QuantumScript(gates, [qml.sample(wires=range(n))], shots=1)
+    device = qml.device("lightning.qubit", wires=n)
+    (script,), _ = device.preprocess_transforms(device.setup_execution_config(circuit=script))([script])
+    return PennyLaneTemplate(script, np.array(angle_of_gate))
