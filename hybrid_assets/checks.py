@@ -1,7 +1,7 @@
 """Invariants of the stages: pure functions called before a table is stored, reported as blocking asset checks.
 
-Here: what must hold, table by table. Not here: column types and ranges (``contracts``; the ``schema`` check calls
-them), or Dagster (``assets.stage`` translates).
+Here: what must hold, table by table. Not here: column types and ranges (``contracts``, reported as the ``schema``
+check), or Dagster (``assets.stage`` translates).
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from hybrid_assets import contracts
 from resources.envelope import EvidenceClass
-from resources.failures import HybridError
 
 if TYPE_CHECKING:
     from hybrid_assets.problems.base import Instance, ProblemFamily
@@ -50,16 +48,8 @@ class Check:
 
 
 def of(table: str) -> list[Check]:
-    """The checks of a table, its schema first."""
-
-    def schema(frame: pd.DataFrame, context: CheckContext) -> list[str]:
-        try:
-            contracts.validate(table, frame, file=context.source)
-        except HybridError as error:
-            return [str(error)]
-        return []
-
-    return [Check("schema", "columns, types and ranges are those of the contract", schema), *CHECKS.get(table, [])]
+    """The checks of a table beyond its schema."""
+    return CHECKS.get(table, [])
 
 
 def _energies(frame: pd.DataFrame, context: CheckContext) -> list[str]:

@@ -37,7 +37,6 @@ def data_uri(figure: Figure, dpi: int = 70) -> str:
 def as_markdown(figure: Figure) -> dg.MarkdownMetadataValue:
     """The figure as Markdown metadata, shown in the asset's page."""
     import dagster as dg
-    import pandas as pd
 
     return dg.MetadataValue.md(f"![plot]({data_uri(figure)})")
 

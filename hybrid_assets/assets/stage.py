@@ -14,7 +14,7 @@ import pandas as pd
 from hybrid_assets import checks, contracts
 from hybrid_assets.partitions import instances
 from resources.envelope import digest_of
-from resources.failures import HybridError, InputError
+from resources.failures import HybridError, InputError, InvariantError
 
 #: Group of each stage in the UI: the story's chapters, in order.
 GROUPS = {
@@ -28,6 +28,9 @@ GROUPS = {
     "decisions": "4_decisions",
 }
 OWNERS = ["team:hybrid-assets"]
+#: Columns that differ between equal answers; they are no part of a data version.
+VOLATILE = frozenset({"seconds", "time_to_best", "trajectory", "evaluations", "quantum_seconds", "classical_seconds",
+                      "seconds_by_phase", "decided_at", "correlation_id", "cached"})
 
 
 def stage(
@@ -47,8 +50,11 @@ def stage(
         deps=deps,
         output_required=output_required,
         check_specs=[
-            dg.AssetCheckSpec(check.name, asset=table, description=check.description, blocking=True)
-            for check in checks.of(table)
+            dg.AssetCheckSpec(name, asset=table, description=description, blocking=True)
+            for name, description in [
+                ("schema", "columns, types and ranges are those of the contract"),
+                *((check.name, check.description) for check in checks.of(table)),
+            ]
         ],
         metadata={"dagster/column_schema": column_schema(table), "dagster/table_name": table},
     )
@@ -57,9 +63,11 @@ def stage(
 def column_schema(table: str) -> dg.TableSchema:
     """The contract's columns as Dagster shows them."""
     return dg.TableSchema(
-        columns=[dg.TableColumn(c.name, c.dtype, description=c.description,
-                                constraints=dg.TableColumnConstraints(nullable=c.nullable))
-                 for c in contracts.column_docs(table)]
+        columns=[
+            dg.TableColumn(name, type_, description=description, constraints=dg.TableColumnConstraints(
+                nullable=bool(contracts.TABLES[table].columns[name].nullable)))
+            for name, type_, description in contracts.column_docs(table)
+        ]
     )
 
 
@@ -70,9 +78,13 @@ def stored(
 
     The data version is the digest of the rows without the columns that differ between equal answers (seconds, times).
     """
-    version = digest_of([{k: v for k, v in row.items() if k not in contracts.VOLATILE} for row in rows])
-    frame = contracts.frame(table, [{**row, "data_version": version} for row in rows])
-    found = {check.name: check.find(frame, context) for check in checks.of(table)}
+    version = digest_of([{k: v for k, v in row.items() if k not in VOLATILE} for row in rows])
+    try:
+        frame = contracts.frame_of(table, [{**row, "data_version": version} for row in rows], file=context.source)
+    except InvariantError as error:
+        yield dg.AssetCheckResult(check_name="schema", asset_key=table, passed=False, description=str(error))
+        raise failure(error) from None
+    found = {"schema": [], **{check.name: check.find(frame, context) for check in checks.of(table)}}
     broken = {name: problems for name, problems in found.items() if problems}
     results = [
         dg.AssetCheckResult(check_name=name, asset_key=table, passed=not problems,

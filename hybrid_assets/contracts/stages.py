@@ -128,6 +128,7 @@ quantum_samples = _table(
     {
         "envelope_digest": text("Envelope of round 0, the current job."),
         "round": integer("Round of the job, from 0."),
+        "repetition": integer("Whole run of an iterative algorithm, from 0."),
         "round_digest": text("Envelope of this round."),
         "job_id": text("Ledger id of this round's job."),
         "rank": integer("1 is the lowest energy of the round.", at_least=1),
@@ -135,6 +136,7 @@ quantum_samples = _table(
         "energy": real("Energy of the encoded model, offset included."),
         "count": integer("How often it was seen.", at_least=1),
         "shots": integer("Shots of the round.", at_least=1),
+        "seconds": real("Seconds the round's job took, tuning included.", at_least=0.0),
         "backend": text("Backend that answered."),
         "evidence_class": text("What kind of machine produced the row.", one_of=EVIDENCE),
         "cached": flag("Whether the result of an equal earlier job was reused."),
@@ -157,6 +159,7 @@ scored_candidates = _table(
         "violations": json_text("Violated constraints and by how much."),
         "count": integer("How often its bits were read out."),
         "shots": integer("Shots of the round."),
+        "seconds": real("Seconds of the whole arm: sampling, tuning and completion.", at_least=0.0),
         "tolerance": real("Objectives this close count as hits.", at_least=0.0),
         "hits": integer("Raw shots (or whole runs) within the tolerance."),
         "p": share("Hits per shot (or run)."),

@@ -1,0 +1,89 @@
+"""Jobs: one instance through stages 2 to 9, a batch of them in one run, the publication, and maintenance.
+
+Here: selections and the two op jobs. Not here: who launches them (``sensors``, ``automation``, ``cli``).
+"""
+
+from __future__ import annotations
+
+import time
+
+import dagster as dg
+
+from hybrid_assets.line import LINE, run_line
+from hybrid_assets.partitions import instances
+from resources.dispatcher import Dispatcher
+from resources.home import Home
+from resources.lake import Lake
+
+instance_line = dg.define_asset_job(
+    "instance_line",
+    selection=dg.AssetSelection.assets(*LINE),
+    partitions_def=instances,
+    description="One instance through stages 2 to 9, in process.",
+    executor_def=dg.in_process_executor,
+)
+
+baselines_again = dg.define_asset_job(
+    "baselines_again",
+    selection=dg.AssetSelection.assets("baseline_runs", "baseline_comparisons", "decisions"),
+    partitions_def=instances,
+    description="Baselines, comparison and decision of one instance once more (nightly telemetry).",
+    executor_def=dg.in_process_executor,
+)
+
+publication = dg.define_asset_job(
+    "publication",
+    selection=dg.AssetSelection.groups("5_publication"),
+    description="Stage 10: snapshot, marts, swap, report. One at a time.",
+    executor_def=dg.in_process_executor,
+    tags={"hybrid/publication": "one"},
+)
+
+
+class Batch(dg.Config):
+    """Instances of one burst."""
+
+    keys: list[str]
+
+
+@dg.op(description="Runs each instance's line in turn, in this process; one failing instance does not stop the rest.")
+def run_batch(context: dg.OpExecutionContext, config: Batch) -> None:
+    """Run the line for every key of the batch."""
+    failed = {}
+    for number, key in enumerate(config.keys, start=1):
+        started = time.perf_counter()
+        problem = run_line(context.repository_def.get_job("instance_line"), context.instance, key,
+                           tags={"hybrid/batch": context.run.run_id}).problem
+        state = f"failed: {problem}" if problem else "done"
+        context.log.info(f"[{number}/{len(config.keys)}] {key}: {state} ({time.perf_counter() - started:.1f} s)")
+        if problem:
+            failed[key] = problem
+    if failed:
+        raise dg.Failure(f"{len(failed)} of {len(config.keys)} instances failed: "
+                         + "; ".join(f"{k}: {p}" for k, p in list(failed.items())[:5]), allow_retries=False)
+
+
+@dg.job(description="A burst of instances as one run: a sensor-launched run costs seconds, an instance does not.",
+        executor_def=dg.in_process_executor)
+def process_batch() -> None:
+    """All instances of a burst."""
+    run_batch()
+
+
+class Retention(dg.Config):
+    """How much history maintenance keeps."""
+
+    retention_hours: float = 24 * 30
+
+
+@dg.op(description="Compact and vacuum the lake's tables; sweep artefacts that nothing refers to.")
+def maintain(context: dg.OpExecutionContext, config: Retention, lake: dg.ResourceParam[Lake],
+             home: dg.ResourceParam[Home], dispatcher: dg.ResourceParam[Dispatcher]) -> None:
+    """Compact, vacuum and sweep."""
+    context.log.info(f"lake: {lake.compact_and_vacuum(config.retention_hours)}")
+
+
+@dg.job(description="Compact, vacuum, retention.", executor_def=dg.in_process_executor)
+def maintenance() -> None:
+    """House-keeping of the lake."""
+    maintain()
