@@ -45,11 +45,10 @@ class ArtifactStore:
         """
         ref = hashlib.sha256(content).hexdigest()
         path = self.path(ref)
-        if path.exists():
-            # a sweep keeps what was put again recently; a damaged file is replaced
-            if hashlib.sha256(path.read_bytes()).hexdigest() == ref:
-                os.utime(path)
-                return ref
+        # a damaged file is replaced; the new time protects the blob from a sweep
+        if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == ref:
+            os.utime(path)
+            return ref
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".put-")
         try:
