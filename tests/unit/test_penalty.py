@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hybrid_assets.encodings.arrays import QuadraticForm, linear_constraints, states
 from hybrid_assets.encodings.penalty import Penalty, penalize, slack_bits, slack_coefficients
-from hybrid_assets.encodings.weights import bounds, feasible_share
+from hybrid_assets.encodings.weights import bounds, feasible_share, threshold
 from hybrid_assets.problems.base import Program
 from resources.failures import InputError, InvariantError
 
@@ -109,24 +109,30 @@ def test_every_bound_is_enough(n: int, seed: int, data: st.DataObject) -> None:
     _, values, feasible = brute(p)
     every = states(np.arange(2**n), n)
     violations = sum(c.violation(every) ** 2 for c in constraints)
-    found = bounds(QuadraticForm.of(p.cqm), constraints)
-    assert set(found) == {"range", "marginal", "enumeration"}
-    for bound in found.values():
+    objective = QuadraticForm.of(p.cqm)
+    low, high = objective.range()
+    assert low <= values.min() + 1e-9 * abs(low)
+    assert high >= values.max() - 1e-9 * abs(high)
+    found = bounds(objective, constraints)
+    assert set(found) == {"range", "marginal"}
+    least = threshold(objective, constraints)
+    for bound in (*found.values(), least):
         weight = bound * 1.0001 + 1e-9
         assert (values + weight * violations)[~feasible].min() > values[feasible].min()
-    assert found["enumeration"] <= found["marginal"] + 1e-9 * abs(found["marginal"])
-    assert found["enumeration"] <= found["range"] + 1e-9 * found["range"]
+        assert least <= bound * (1 + 1e-9)
 
 
 def test_enumeration_is_the_exact_threshold() -> None:
-    p = program(8, 5, cardinality(8, 3))
-    threshold = bounds(QuadraticForm.of(p.cqm), linear_constraints(p.cqm) or [])["enumeration"]
-    assert threshold > 0
-    assert PENALTY.audit(p, penalize(p, threshold * 1.001), 0).penalty_verdict == "proven"
-    refuted = PENALTY.audit(p, penalize(p, threshold * 0.999), 0)
+    weights = [(i, 1.0 + i % 3) for i in range(8)]
+    p = program(8, 5, [(weights, "==", 5)])
+    found = bounds(QuadraticForm.of(p.cqm), linear_constraints(p.cqm) or [])
+    least = found["enumeration"]
+    assert 0 < least < found["range"]
+    assert PENALTY.audit(p, penalize(p, least * 1.001), 0).penalty_verdict == "proven"
+    refuted = PENALTY.audit(p, penalize(p, least * 0.999), 0)
     assert refuted.penalty_verdict == "refuted"
     state = np.array([int(b) for b in refuted.penalty_evidence.split("state ")[1].split(" ")[0]])
-    assert state.sum() != 3
+    assert state @ [a for _, a in weights] != 5
 
 
 def test_verdicts_above_the_enumeration_limit() -> None:
