@@ -74,11 +74,11 @@ def run_line(
         return Outcome(result.run_id, pending=not done.issuperset(stages))
     for event in result.all_events:
         if event.is_step_failure:
-            return Outcome(result.run_id, *_problem(event.step_failure_data))
+            return Outcome(result.run_id, *problem_of(event.step_failure_data))
     return Outcome(result.run_id, "the run failed before any step")
 
 
-def _problem(data: Any) -> tuple[str, str | None]:
+def problem_of(data: Any) -> tuple[str, str | None]:
     """The sentence and failure class of a step failure."""
     user = data.user_failure_data
     if user is not None:

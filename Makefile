@@ -1,0 +1,32 @@
+# make run    set up, take the inputs in data/inbox through all stages, show the leaderboard
+# make ui     Dagster on the same state (PORT=3000)
+# make test   set up and run the whole suite
+# make clean  remove var/ (all state) but keep .venv
+PORT ?= 3000
+HYBRID := .venv/bin/hybrid
+
+.PHONY: run ui test lint bench setup setup-dev clean
+
+run: setup
+	@$(HYBRID) run
+
+ui: setup
+	@$(HYBRID) ui --port $(PORT)
+
+test: setup-dev
+	.venv/bin/python -m pytest
+
+bench: setup-dev
+	.venv/bin/python -m benchmarks
+
+lint: setup-dev
+	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+setup:
+	@sh setup.sh
+
+setup-dev:
+	@sh setup.sh dev
+
+clean:
+	rm -rf var

@@ -1,0 +1,382 @@
+"""The ``hybrid`` command: run, solve, leaderboard, jobs, publish, retire, doctor, ui.
+
+Here: arguments, printing, exit codes. Not here: the work (``session``). Exit codes: 0 answered, 2 bad input, 3 no
+feasible answer, 1 anything else. Only ``--json`` documents and tables go to stdout; progress goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from resources.environments import SETTINGS, current_environment
+from resources.failures import HybridError, InputError
+from resources.home import PROJECT, Home, inbox
+
+if TYPE_CHECKING:
+    from hybrid_assets.session import Session
+
+app = typer.Typer(help="Quantum processors inside ordinary data engineering, with the classical answer beside.",
+                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+out = Console(soft_wrap=False)
+err = Console(stderr=True, highlight=False)
+
+BAD_INPUT, NO_ANSWER = 2, 3
+
+
+def main() -> None:
+    """Run the command; errors of ours become one sentence and an exit code."""
+    try:
+        app()
+    except InputError as error:
+        _end(str(error), BAD_INPUT)
+    except HybridError as error:
+        _end(str(error), 1)
+    except KeyboardInterrupt:
+        _end("interrupted; run the same command again to continue where it stopped.", 130)
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(code)
+
+
+class Steps:
+    """Progress of one instance on stderr: the stage that runs, then how long each took."""
+
+    def __init__(self) -> None:
+        self.title = ""
+
+    def __call__(self, kind: str, text: str) -> None:
+        if kind == "start":
+            err.print(f"  {self.title}: {text} …", style="dim")
+        elif kind == "done":
+            stage, _, seconds = text.rpartition(" ")
+            err.print(f"  {self.title}: {stage} done in {seconds} s", style="dim")
+        elif kind == "note":
+            err.print(f"    {text}", style="dim")
+
+
+@app.command()
+def run() -> None:
+    """Take everything in the inbox through all ten stages; what is up to date is not computed again."""
+    from hybrid_assets.session import open_session
+
+    began = time.perf_counter()
+    steps = Steps()
+    failed: dict[str, str] = {}
+    with open_session(steps) as session:
+        landings, refused = session.land_inbox()
+        for sentence in refused:
+            err.print(f"refused: {sentence}", style="red")
+        if not landings:
+            err.print(f"there is no data file under {inbox()}; put one into a family's folder there.")
+        fresh = computed = 0
+        for number, landing in enumerate(landings, start=1):
+            key = landing.instance
+            stale = session.stale(key)
+            if not stale:
+                fresh += 1
+                continue
+            computed += 1
+            steps.title = f"[{number}/{len(landings)}] {key}"
+            started = time.perf_counter()
+            outcome = session.process(key, stale)
+            state = f"failed: {outcome.problem}" if outcome.problem else "pending" if outcome.pending else "done"
+            if outcome.problem:
+                failed[key] = outcome.problem
+            err.print(f"{steps.title}: {state} in {time.perf_counter() - started:.1f} s",
+                      style="red" if outcome.problem else "green")
+        err.print(f"{computed} of {len(landings)} instances computed, {fresh} up to date and left alone.")
+        steps.title = "publication"
+        _publish_if_needed(session, changed=computed > 0)
+        _leaderboard(session)
+    home = session.home
+    err.print(f"\nDuckDB file:  {home.warehouse}\nreport:       {home.report}\n"
+              f"Dagster UI:   make ui, then http://127.0.0.1:3000\ntotal:        {time.perf_counter() - began:.0f} s")
+    if refused or failed:
+        sys.exit(BAD_INPUT if refused and not failed else 1)
+
+
+def _publish_if_needed(session: Session, changed: bool) -> None:
+    if not changed and not session.must_publish():
+        err.print("the published warehouse is up to date and left alone.")
+        return
+    started = time.perf_counter()
+    problem = session.publish()
+    if problem:
+        _end(f"the warehouse was not published, the old one is as it was: {problem}", 1)
+    err.print(f"published in {time.perf_counter() - started:.1f} s", style="green")
+
+
+@app.command()
+def publish() -> None:
+    """Build the marts from the lake and swap the warehouse and the report in."""
+    from hybrid_assets.session import open_session
+
+    steps = Steps()
+    steps.title = "publication"
+    with open_session(steps) as session:
+        _publish_if_needed(session, changed=True)
+
+
+@app.command()
+def solve(
+    file: Annotated[str, typer.Argument(help="a data file; FILE#3 is the third instance in it")],
+    family: Annotated[str | None, typer.Option(help="problem family, where the content is ambiguous")] = None,
+    backend: Annotated[str | None, typer.Option(help="aer, lightning, annealer …")] = None,
+    shots: Annotated[int | None, typer.Option(help="shots of the final circuit")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of everything random")] = None,
+    budget: Annotated[float | None, typer.Option(help="seconds for the quantum side, and for each baseline")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a family's option")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+) -> None:
+    """Take one file through the whole line and print the decision."""
+    from hybrid_assets.landing import Address
+    from hybrid_assets.request import parse, read_sidecar
+    from hybrid_assets.session import open_session
+
+    address = Address.parse(file)
+    beside = read_sidecar(address.path).stored() if address.path.exists() else {}
+    constraints = {**beside.pop("constraints", {}), **dict(_pair(text) for text in set_ or [])}
+    asked = {"backend": backend, "shots": shots, "seed": seed, "budget": budget}
+    request = parse({**beside, **{k: v for k, v in asked.items() if v is not None}, "constraints": constraints},
+                    "the request")
+    if family is not None:
+        from hybrid_assets import registry
+
+        registry.family(family)
+    steps = Steps()
+    with open_session(steps) as session:
+        landing = session.land_file(address, family, request)
+        steps.title = landing.instance
+        outcome = session.process(landing.instance)
+        if outcome.problem:
+            _end(f"{landing.instance}: {outcome.problem}",
+                 BAD_INPUT if outcome.failure_class == "input" else 1)
+        if outcome.pending:
+            _end(f"{landing.instance}: its job is still open; run the same command again to collect it.", 1)
+        document = answer(session, landing.instance)
+    if json_:
+        print(json.dumps(document, allow_nan=False))
+    else:
+        _show_answer(document)
+    if not document["feasible"]:
+        sys.exit(NO_ANSWER)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` with VALUE read as YAML.
+
+    Raises:
+        InputError: no ``=`` in it.
+    """
+    import yaml
+
+    key, mark, value = text.partition("=")
+    if not mark or not key.strip():
+        raise InputError("--set", text, "it is not KEY=VALUE", "write for example --set cardinality=10")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError("--set", text, "the value cannot be read", "write a number or a word") from None
+
+
+def answer(session: Session, key: str) -> dict[str, Any]:
+    """The decision about an instance as one JSON-able document."""
+    from hybrid_assets.problems.base import Instance
+
+    def row(table: str) -> dict[str, Any]:
+        found = session.lake.read(table, [key]).iloc[0].to_dict()
+        return {k: None if isinstance(v, float) and v != v else v for k, v in found.items()}
+
+    inputs, compared, decided = row("normalized_inputs"), row("baseline_comparisons"), row("decisions")
+    instance = Instance.from_bytes(session.dispatcher.artifacts.get(inputs["payload_ref"]))
+    return {
+        "instance": key,
+        "family": decided["family"],
+        "n": int(inputs["size"]),
+        "objective": decided["objective"],
+        "sense": decided["sense"],
+        "feasible": bool(decided["feasible"]),
+        "solution": json.loads(decided["values"]) if decided["values"] else None,
+        "labels": list(instance.labels) or None,
+        "evidence_class": decided["evidence_class"],
+        "post_processing": decided["post_processing"],
+        "source": decided["source"],
+        "backend": decided["solver_or_backend"],
+        "confidence": decided["confidence"],
+        "confidence_interval": [decided["confidence_low"], decided["confidence_high"]],
+        "best_quantum": compared["best_quantum"],
+        "quantum_backend": compared["quantum_backend"],
+        "quantum_evidence_class": compared["quantum_evidence_class"],
+        "best_surrogate": compared["best_surrogate"],
+        "best_random": compared["best_random"],
+        "best_classical": compared["best_classical"],
+        "best_classical_solver": compared["best_classical_solver"],
+        "best_known": compared["best_known"],
+        "bound": decided["bound"],
+        "gap": decided["gap"],
+        "decision": decided["decision"],
+        "reason": decided["reason"],
+        "seconds": json.loads(decided["seconds_by_phase"]),
+        "budget": float(compared["budget_seconds"]),
+        "environment": decided["environment"],
+        "correlation_id": decided["correlation_id"],
+    }
+
+
+def _show_answer(document: dict[str, Any]) -> None:
+    table = Table(title=f"{document['instance']}: {document['decision']}", show_header=False)
+    for name in ("reason", "objective", "sense", "feasible", "source", "evidence_class", "post_processing", "backend",
+                 "confidence", "best_quantum", "best_random", "best_classical", "best_classical_solver", "best_known",
+                 "bound", "gap", "correlation_id"):
+        table.add_row(name, _text(document[name]))
+    for phase, seconds in document["seconds"].items():
+        table.add_row(f"seconds: {phase}", f"{seconds:.2f}")
+    out.print(table)
+    chosen = document["solution"]
+    if chosen and document["labels"]:
+        named = [f"{label} {value:.4g}" for label, value in zip(document["labels"], chosen, strict=True) if value]
+        out.print("solution: " + ", ".join(named[:40]) + (" …" if len(named) > 40 else ""))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.8g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def leaderboard() -> None:
+    """Who won on every instance, from the published warehouse."""
+    from hybrid_assets.session import open_session
+
+    with open_session() as session:
+        _leaderboard(session)
+
+
+def _leaderboard(session: Session) -> None:
+    from resources.warehouse import query
+
+    frame = query(session.home.warehouse, """
+        select instance, family, size, best_quantum, best_classical, best_known, quantum_gap, classical_gap,
+               evidence_class, confidence, decision, source, seconds
+        from leaderboard where is_current order by family, instance""")
+    table = Table(title="leaderboard: gaps against the best known, proven or found objective (0 is as good)")
+    for column in frame.columns:
+        table.add_column(column, overflow="fold", justify="left" if frame[column].dtype == object else "right")
+    for row in frame.itertuples(index=False):
+        table.add_row(*[_cell(name, value) for name, value in zip(frame.columns, row, strict=True)])
+    (out if out.width >= 140 else Console(width=160)).print(table)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None or value != value:
+        return "–"
+    if name.endswith("_gap"):
+        return f"{100 * value:.3f} %"
+    if name in ("confidence", "seconds"):
+        return f"{value:.2f}"
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def jobs(limit: Annotated[int, typer.Option(help="newest so many")] = 30) -> None:
+    """Quantum jobs of the ledger, newest first."""
+    from resources.environments import build_dispatcher
+
+    found = build_dispatcher(Home.from_environment().prepare()).ledger.jobs()[::-1][:limit]
+    table = Table("job", "instance", "backend", "state", "attempts", "created", "error")
+    for job in found:
+        table.add_row(job.job_id, job.instance, job.backend, job.state, str(job.attempts),
+                      f"{job.created_at:%Y-%m-%d %H:%M:%S}", job.error or "")
+    out.print(table)
+
+
+@app.command()
+def retire(instance: Annotated[str, typer.Argument(help="key, e.g. maxcut.karate-club")]) -> None:
+    """Take an instance out of the line; its history stays in the lake and the event log."""
+    from hybrid_assets.session import open_session
+
+    with open_session() as session:
+        session.retire(instance)
+    err.print(f"{instance} is retired; its history stays.")
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, which backends answer, which environment is set."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from resources.environments import backend_factories
+    from resources.warehouse import MANIFEST
+
+    home = Home.from_environment()
+    settings = SETTINGS[current_environment()]
+    out.print(f"environment {settings.environment}: backend {settings.backend}, fallback "
+              f"{', '.join(settings.fallback) or 'none'}, at most {settings.max_qubits} qubits, "
+              f"{settings.budget_seconds:g} s a side")
+    out.print(f"Python {platform.python_version()}, home {home.root}, inbox {inbox()}")
+    try:
+        home.prepare()
+        out.print("home: writable")
+    except InputError as error:
+        out.print(str(error))
+    out.print(f"dbt manifest: {'present' if MANIFEST.exists() else 'missing, run sh setup.sh'}")
+    table = Table("backend", "state", "evidence class", "variables", "algorithms", "version")
+    for name, make in sorted(backend_factories().items()):
+        try:
+            backend = make()
+            can = backend.capabilities()
+            missing = backend.available()
+            table.add_row(name, missing or "answers", str(can.evidence_class), str(can.max_variables),
+                          ", ".join(can.algorithms), "" if missing else backend.version())
+        except Exception as error:
+            table.add_row(name, f"broken: {type(error).__name__}", "", "", "", "")
+    if settings.backend not in backend_factories():
+        table.add_row(settings.backend, "not installed: no adapter of this name", "", "", "", "")
+    out.print(table)
+    packages = Table("package", "version")
+    for name in ("dagster", "dbt-duckdb", "duckdb", "deltalake", "dimod", "qiskit", "qiskit-aer", "pennylane",
+                 "dwave-samplers", "ortools", "pyscipopt", "highspy", "qiskit-ibm-runtime", "amazon-braket-sdk",
+                 "dwave-system", "dagster-ray", "psycopg2-binary"):
+        try:
+            packages.add_row(name, version(name))
+        except PackageNotFoundError:
+            packages.add_row(name, "not installed (optional)")
+    out.print(packages)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="port on 127.0.0.1")] = 3000) -> None:
+    """Dagster's UI and daemon on the same state."""
+    from hybrid_assets.session import open_session
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise InputError("--port", str(port), "another program listens on this port",
+                             f"stop it, or use make ui PORT={port + 1}") from None
+    with open_session():
+        pass
+    err.print(f"Dagster: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    os.chdir(PROJECT)
+    os.execv(dagster, [dagster, "dev", "-w", str(PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)])
+
+
+if __name__ == "__main__":
+    main()

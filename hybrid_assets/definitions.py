@@ -1,0 +1,66 @@
+"""Assembly of everything Dagster loads, and nothing else.
+
+``build_defs(**overrides)`` is the seam for tests: any resource, the home or the environment can be replaced.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from hybrid_assets import automation, contracts, jobs, sensors
+from hybrid_assets.assets.baseline_comparisons import baseline_comparisons
+from hybrid_assets.assets.baseline_runs import baseline_runs
+from hybrid_assets.assets.decisions import decisions
+from hybrid_assets.assets.encoded_problems import encoded_problems
+from hybrid_assets.assets.landed_files import landed_files
+from hybrid_assets.assets.normalized_inputs import normalized_inputs
+from hybrid_assets.assets.publication import control_snapshot, dbt_models, published_warehouse, report
+from hybrid_assets.assets.quantum_jobs import quantum_jobs
+from hybrid_assets.assets.quantum_samples import quantum_samples
+from hybrid_assets.assets.scored_candidates import scored_candidates
+from resources.environments import SETTINGS, current_environment, resources_for
+from resources.home import Home
+
+STORY = [
+    landed_files,
+    normalized_inputs,
+    encoded_problems,
+    quantum_jobs,
+    quantum_samples,
+    scored_candidates,
+    baseline_runs,
+    baseline_comparisons,
+    decisions,
+    control_snapshot,
+    dbt_models,
+    published_warehouse,
+    report,
+]
+
+
+def build_defs(*, environment: str | None = None, home: Home | None = None,
+               loggers: dict[str, dg.LoggerDefinition] | None = None, **resources: Any) -> dg.Definitions:
+    """All definitions of one environment.
+
+    Args:
+        environment: ``dev``, ``staging`` or ``production``; default from ``HYBRID_ENV``.
+        home: where state lives; default from ``HYBRID_HOME``.
+        loggers: replacements of Dagster's, by name.
+        resources: replacements by name (``settings``, ``dispatcher``, ``lake``, ``dbt``).
+    """
+    name = environment or current_environment()
+    schemas = tuple((table, contracts.arrow_schema(table)) for table in contracts.TABLES)
+    watching, scheduled = sensors.build(SETTINGS[name].sensors_run)
+    return dg.Definitions(
+        assets=STORY,
+        resources=resources_for(name, home or Home.from_environment(), schemas, resources),
+        jobs=[jobs.instance_line, jobs.baselines_again, jobs.publication, jobs.process_batch, jobs.maintenance],
+        sensors=[*watching, *automation.build(SETTINGS[name].sensors_run)],
+        schedules=scheduled,
+        loggers=loggers,
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,210 @@
+"""A session on this machine: the Dagster instance in ``var/dagster``, the definitions, and runs in this process.
+
+Here: what the ``hybrid`` command does between parsing its arguments and printing. Not here: either of those.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+
+from hybrid_assets.assets.landed_files import landed_version, observation
+from hybrid_assets.landing import Address, check_file, land, land_found, scan
+from hybrid_assets.line import LINE, Outcome, run_line, stale_stages
+from hybrid_assets.request import Request
+from resources.dispatcher import Dispatcher
+from resources.environments import build_dispatcher, build_lake
+from resources.failures import InputError
+from resources.home import PROJECT, Home, inbox
+from resources.lake import Lake
+from resources.ledger import Landing
+
+Progress = Callable[[str, str], None]
+
+
+def quiet(*_: Any) -> None:
+    """Progress for nobody."""
+
+
+@dataclass
+class Session:
+    """Everything one process needs to work on a home."""
+
+    home: Home
+    instance: dg.DagsterInstance
+    progress: Progress = quiet
+
+    @cached_property
+    def defs(self) -> dg.Definitions:
+        """The definitions, with step events going to ``progress`` instead of a console full of log lines."""
+        from hybrid_assets.definitions import build_defs
+
+        return build_defs(home=self.home, loggers={"console": _progress_logger(self.progress)})
+
+    @cached_property
+    def repository(self) -> dg.RepositoryDefinition:
+        """The definitions, resolved."""
+        return self.defs.get_repository_def()
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """The control plane of this home."""
+        return build_dispatcher(self.home)
+
+    @property
+    def lake(self) -> Lake:
+        """The lake of this home."""
+        from hybrid_assets import contracts
+
+        return build_lake(self.home, tuple((t, contracts.arrow_schema(t)) for t in contracts.TABLES))
+
+    # --- landing ----------------------------------------------------------------------------------------------------
+
+    def land_inbox(self) -> tuple[list[Landing], list[str]]:
+        """Land every file of the inbox; the second list says in a sentence each what was refused."""
+        landings, refused = [], []
+        for found in scan(inbox()):
+            try:
+                landings += land_found(self.dispatcher.ledger, self.dispatcher.artifacts, found)
+            except InputError as error:
+                refused.append(str(error))
+        for landing in landings:
+            self._register(landing)
+        return landings, refused
+
+    def land_file(self, address: Address, family: str | None, request: Request) -> Landing:
+        """Validate a file completely, then land it.
+
+        Raises:
+            InputError: nothing was stored.
+        """
+        if request.backend and request.backend not in self.dispatcher.backend_names:
+            raise InputError("request", "backend", f"no backend is registered as {request.backend!r}",
+                             f"use one of {', '.join(self.dispatcher.backend_names)}")
+        name, source, _ = check_file(address, family, request)
+        landing = land(self.dispatcher.ledger, self.dispatcher.artifacts, address.path, name, source, address.member,
+                       request)
+        self._register(landing)
+        return landing
+
+    def _register(self, landing: Landing) -> None:
+        """Partition and observation, if they are new."""
+        if not self.instance.has_dynamic_partition("instances", landing.instance):
+            self.instance.add_dynamic_partitions("instances", [landing.instance])
+        latest = self.instance.get_latest_data_version_record(dg.AssetKey("landed_files"),
+                                                              partition_key=landing.instance)
+        seen = observation(landing)
+        tags = (latest.event_log_entry.asset_observation.tags if latest and latest.event_log_entry.asset_observation
+                else {})
+        if landed_version(landing) not in tags.values():
+            self.instance.report_runless_asset_event(seen)
+
+    def retire(self, key: str) -> None:
+        """Take an instance out of the line; its history stays.
+
+        Raises:
+            InputError: there is no such instance.
+        """
+        if self.dispatcher.ledger.landing(key) is None:
+            raise InputError(key, "instance", "there is no such instance", "look at `hybrid leaderboard` for the keys")
+        self.dispatcher.ledger.mark_landing(key, "retired")
+        if self.instance.has_dynamic_partition("instances", key):
+            self.instance.delete_dynamic_partition("instances", key)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def stale(self, key: str) -> list[str]:
+        """Stages of an instance that are missing or out of date."""
+        stages = stale_stages(self.instance, self.repository.asset_graph, key)
+        if stages:
+            return stages
+        rows = self.lake.read("normalized_inputs", [key])
+        from resources.environments import current_environment
+
+        # the same state used under another environment: other backends, other defaults
+        return [] if len(rows) and rows["environment"].iloc[0] == current_environment() else list(LINE)
+
+    def process(self, key: str, stages: list[str] | None = None) -> Outcome:
+        """Run stages of one instance in this process."""
+        tags = {"hybrid/asked_by": "cli"}
+        return run_line(self.repository.get_job("instance_line"), self.instance, key, stages or LINE, tags)
+
+    def publish(self) -> str | None:
+        """Stage 10; one sentence about what failed, or ``None``."""
+        result = self.repository.get_job("publication").execute_in_process(instance=self.instance,
+                                                                           raise_on_error=False)
+        if result.success:
+            return None
+        for event in result.all_events:
+            if event.is_step_failure:
+                from hybrid_assets.line import problem_of
+
+                return f"{event.step_key}: {problem_of(event.step_failure_data)[0]}"
+        return "the publication failed before any step"
+
+    def must_publish(self) -> bool:
+        """Whether the lake has moved on since the published warehouse was built."""
+        from resources.warehouse import published_versions
+
+        versions = self.lake.versions()
+        published = published_versions(self.home.warehouse)
+        staged = {t: v for t, v in versions.items() if not t.startswith("control_")}
+        return {t: v for t, v in published.items() if t in staged} != staged or not self.home.report.exists()
+
+
+@contextmanager
+def open_session(progress: Progress = quiet, home: Home | None = None) -> Iterator[Session]:
+    """A session on the current home; sets DAGSTER_HOME for this process.
+
+    Raises:
+        InputError: the home cannot be written.
+    """
+    home = (home or Home.from_environment()).prepare()
+    configured = home.dagster / "dagster.yaml"
+    shipped = PROJECT / "dagster.yaml"
+    if shipped.exists() and not (configured.exists() and filecmp.cmp(shipped, configured, shallow=False)):
+        shutil.copyfile(shipped, configured)
+    os.environ["DAGSTER_HOME"] = str(home.dagster)
+    with dg.DagsterInstance.get() as instance:
+        yield Session(home, instance, progress)
+
+
+def _progress_logger(progress: Progress) -> dg.LoggerDefinition:
+    """A Dagster logger that turns step starts and ends into progress, and prints nothing else."""
+
+    class Handler(logging.Handler):
+        def __init__(self) -> None:
+            super().__init__(logging.DEBUG)
+            self.started: dict[str, float] = {}
+
+        def emit(self, record: logging.LogRecord) -> None:
+            event = (getattr(record, "dagster_meta", None) or {}).get("dagster_event")
+            if event is None:
+                if record.levelno >= logging.INFO and not record.name.startswith("dagster.dagster"):
+                    progress("note", str(getattr(record, "dagster_meta", {}).get("orig_message", record.msg)))
+                return
+            if event.event_type_value == "STEP_START":
+                self.started[event.step_key] = time.perf_counter()
+                progress("start", event.step_key)
+            elif event.event_type_value == "STEP_SUCCESS":
+                seconds = time.perf_counter() - self.started.get(event.step_key, time.perf_counter())
+                progress("done", f"{event.step_key} {seconds:.2f}")
+
+    @dg.logger(description="Steps as progress on the terminal")
+    def console(_: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("hybrid.progress", logging.DEBUG)
+        logger.addHandler(Handler())
+        return logger
+
+    return console
+
