@@ -13,34 +13,19 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from resources.backends.base import Capabilities, Estimate, LocalBackend
+from resources.backends.readout import check_payload, counted
 from resources.circuits.ising import Ising, Structure
 from resources.circuits.qaoa import WHOLE_RUNS, run_qaoa
 from resources.circuits.templates import Template
-from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult, SampleCount, Timings
-from resources.failures import BackendError, FailureClass, InputError
+from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.failures import InputError
 
 if TYPE_CHECKING:
     import dimod
 
 #: A ramp grid runs as one uninterruptible call when it is estimated to take at most this share of the time limit.
 BROADCAST_SHARE = 0.1
-
-
-def counted(payload: dimod.BinaryQuadraticModel, bits: np.ndarray) -> tuple[SampleCount, ...]:
-    """Distinct read-outs with the payload's own energies, sorted by energy and bits.
-
-    Args:
-        payload: BINARY model over 0 … n−1.
-        bits: int8 array of shape ``(shots, n)``, variable 0 first.
-    """
-    distinct, counts = np.unique(bits, axis=0, return_counts=True)
-    energies = payload.energies((distinct, range(distinct.shape[1])))
-    texts = ["".join(map(str, row)) for row in distinct.tolist()]
-    rows = sorted(zip(energies.tolist(), texts, counts.tolist(), strict=True))
-    return tuple(SampleCount(bits=text, energy=energy, count=count) for energy, text, count in rows)
 
 
 @dataclass
@@ -108,12 +93,7 @@ class GateSimulator(LocalBackend):
         Raises:
             BackendError: class ``circuit``, when the payload is not what the envelope says.
         """
-        if payload.num_variables != envelope.payload_variables:
-            raise BackendError(
-                f"the envelope announces {envelope.payload_variables} variables, the payload has "
-                f"{payload.num_variables}",
-                FailureClass.CIRCUIT,
-            )
+        check_payload(envelope, payload)
         algorithm = envelope.algorithm
         started = time.perf_counter()
         ising = Ising.from_bqm(payload)

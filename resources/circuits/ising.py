@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resources.failures import BackendError, FailureClass
-
 if TYPE_CHECKING:
     import dimod
 
@@ -61,16 +59,8 @@ class Ising:
 
     @classmethod
     def from_bqm(cls, bqm: dimod.BinaryQuadraticModel) -> Ising:
-        """From a BINARY model over 0 … q−1.
-
-        Raises:
-            BackendError: class ``circuit``, when the payload is of another kind.
-        """
+        """From a BINARY model over 0 … n−1."""
         n = bqm.num_variables
-        if n == 0 or bqm.vartype.name != "BINARY" or set(bqm.variables) != set(range(n)):
-            raise BackendError(
-                "a sample job's payload must be a BINARY quadratic model over variables 0 … q-1", FailureClass.CIRCUIT
-            )
         vectors = bqm.spin.to_numpy_vectors(variable_order=range(n))
         linear = np.asarray(vectors.linear_biases, dtype=float)
         rows, columns, biases = (np.asarray(part) for part in vectors.quadratic)

@@ -214,7 +214,9 @@ def _whole_run(
         return score[0] / meter.ising.scale
 
     with suppress(_OutOfTime):
-        minimize(value, _PLAIN_RAMP, method="COBYLA", options={"rhobeg": 0.3, "maxiter": algorithm.training_circuits})
+        # COBYLA wants some evaluations beyond its dimension; ``value`` keeps the budget itself
+        limit = algorithm.training_circuits + len(_PLAIN_RAMP) + 2
+        minimize(value, _PLAIN_RAMP, method="COBYLA", options={"rhobeg": 0.3, "maxiter": limit})
     ends = min(seen, key=lambda pair: pair[0])[1] if seen else _PLAIN_RAMP
     gammas, betas = _ramp_between(ends, length, algorithm.depth)
     bits = meter.sample(gammas, betas, shots, rng)[0]
