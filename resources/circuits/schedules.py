@@ -27,7 +27,8 @@ def linear_ramp(length: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         γ (units of 1/√(Σh²+ΣJ²)) and β (radians), both of shape ``(depth,)``.
 
-    Source: J. A. Montañez-Barrera, K. Michielsen, "Towards a universal QAOA protocol" (linear-ramp QAOA), 2024.
+    Source: J. A. Montañez-Barrera, K. Michielsen, "Toward a linear-ramp QAOA protocol", npj Quantum Information (2025),
+    doi:10.1038/s41534-025-01082-1.
     """
     at = (np.arange(1, depth + 1) - 0.5) / depth
     return length * at, MIXER_RAMP * (1.0 - at)

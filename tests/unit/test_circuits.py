@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -310,3 +312,17 @@ def test_a_wrong_size_limit_is_one_sentence(backend, qubits: int) -> None:
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Aer, "packages", ("qiskit-aer", "no-such-package"))
     assert Aer().available() == "backend aer needs no-such-package: install the package"
+
+
+def test_describing_the_backends_loads_no_sdk() -> None:
+    script = """
+import sys
+from resources.backends.aer import Aer
+from resources.backends.annealer import Annealer
+from resources.backends.lightning import Lightning
+for backend in (Aer(), Lightning(), Annealer()):
+    assert backend.available() is None and backend.capabilities() and backend.version()
+heavy = {"qiskit", "qiskit_aer", "pennylane", "dimod", "scipy", "networkx"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
