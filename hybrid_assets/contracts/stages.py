@@ -113,8 +113,8 @@ encoded_problems = _table(
 
 quantum_jobs = _table(
     "quantum_jobs",
-    "The immutable envelopes submitted for an instance; their mutable state is in control_jobs.",
-    ["instance", "envelope_digest"],
+    "The immutable envelope submitted for an instance; its mutable state is in control_jobs.",
+    ["instance"],
     {
         "envelope_digest": text("Digest of the envelope of round 0: what the job is."),
         "job_id": text("The job's id in the ledger."),

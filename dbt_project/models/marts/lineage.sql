@@ -1,0 +1,52 @@
+-- From the file to the decision, one row per answered instance. Upstream columns are null where something newer has
+-- replaced what the decision was made from.
+with runs as (
+    select instance, run_id, code_version
+    from {{ ref('stg_control_materializations') }}
+    where asset = 'decisions' and event = 'materialization' and instance is not null
+    qualify row_number() over (partition by instance order by happened_at desc) = 1
+)
+
+select
+    d.instance,
+    d.family,
+    n.source_file,
+    n.member,
+    n.source_digest,
+    d.input_digest,
+    e.encoding,
+    e.encoding_version,
+    e.encoding_digest,
+    d.envelope_digest,
+    q.job_id,
+    coalesce(j.backend, s.backend) as backend,
+    coalesce(j.evidence_class, s.evidence_class) as evidence_class,
+    j.sdk_versions,
+    j.parameters,
+    j.calibration,
+    coalesce(j.shots, s.shots) as shots,
+    j.execute_seconds,
+    d.decision,
+    d.source,
+    d.solver_or_backend,
+    d.data_version as decision_version,
+    r.code_version,
+    r.run_id,
+    d.correlation_id,
+    d.environment,
+    d.owner,
+    d.decided_at,
+    d.is_current
+from {{ ref('decisions') }} as d
+left join {{ ref('stg_normalized_inputs') }} as n on n.instance = d.instance and n.input_digest = d.input_digest
+left join {{ ref('stg_encoded_problems') }} as e on e.instance = d.instance and e.input_digest = d.input_digest
+left join {{ ref('stg_quantum_jobs') }} as q on q.instance = d.instance and q.envelope_digest = d.envelope_digest
+left join {{ ref('stg_control_jobs') }} as j on j.job_id = q.job_id
+left join (
+    select instance, envelope_digest, any_value(backend) as backend, any_value(evidence_class) as evidence_class,
+        any_value(shots)::double as shots
+    from {{ ref('stg_quantum_samples') }}
+    where round = 0
+    group by all
+) as s on s.instance = d.instance and s.envelope_digest = d.envelope_digest
+left join runs as r on r.instance = d.instance

@@ -1,0 +1,222 @@
+"""What analysts open: built aside from frozen versions, tested, swapped in whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from hybrid_assets.contracts import TABLES, arrow_schema, frame_of
+from resources import warehouse
+from resources.failures import InvariantError
+from resources.lake import Lake
+from tests.rows import rows
+
+MARTS = {"leaderboard", "decisions", "samples", "candidates", "baselines", "comparisons", "jobs", "lineage"}
+LEADERBOARD = [
+    "instance",
+    "family",
+    "size",
+    "sense",
+    "best_quantum",
+    "quantum_backend",
+    "evidence_class",
+    "best_classical",
+    "best_classical_solver",
+    "best_known",
+    "bound",
+    "quantum_gap",
+    "classical_gap",
+    "confidence",
+    "confidence_low",
+    "confidence_high",
+    "decision",
+    "source",
+    "reason",
+    "objective",
+    "winner",
+    "narrowed",
+    "seconds",
+    "is_current",
+]
+INSTANCES = ["maxcut.fresh", "maxcut.stale", "maxcut.pending", "maxcut.blocked"]
+
+READER = """
+import duckdb, json, sys
+with duckdb.connect(sys.argv[1], read_only=True) as connection:
+    found = connection.sql(
+        "select table_schema, table_name from information_schema.tables order by all").fetchall()
+    print(json.dumps({f"{s}.{t}": connection.sql(f'select * from "{s}"."{t}"').df().shape for s, t in found}))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("publish")
+
+
+@pytest.fixture(scope="module")
+def lake(place: Path) -> Lake:
+    """Four instances: answered; answered before its input changed; with a newer job running; with a failed check."""
+    lake = Lake(place / "lake", {table: arrow_schema(table) for table in TABLES})
+    lake.ensure_tables()
+    for table in TABLES:
+        found: list[dict[str, Any]] = []
+        for instance in INSTANCES:
+            found += rows(table, instance, **CHANGES.get((table, instance.split(".")[1]), {}))
+        whole = None if table.startswith("control_") else INSTANCES
+        lake.write(table, frame_of(table, found), whole, {"run_id": "test"})
+    return lake
+
+
+CHANGES: dict[tuple[str, str], dict[str, Any]] = {
+    ("normalized_inputs", "stale"): {"input_digest": "changed"},
+    ("quantum_jobs", "pending"): {"envelope_digest": "newer", "job_id": "job-newer"},
+    ("control_materializations", "blocked"): {
+        "event": "check",
+        "check_name": "c",
+        "passed": "false",
+        "blocking": "true",
+    },
+}
+
+
+def publish(lake: Lake, place: Path, run_id: str) -> str:
+    build = warehouse.begin(place / "warehouse.duckdb", lake, run_id, place / "dbt")
+    try:
+        warehouse.dbt_build(build)
+        return warehouse.finish(build)
+    except BaseException:
+        warehouse.abandon(build)
+        raise
+
+
+@pytest.fixture(scope="module")
+def published(lake: Lake, place: Path) -> Callable[[str], list[tuple[Any, ...]]]:
+    publication = publish(lake, place, "run-1")
+
+    def query(sql: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(place / "warehouse.duckdb"), read_only=True) as connection:
+            return connection.sql(sql).fetchall()
+
+    assert query("select distinct publication_id from publication") == [(publication,)]
+    return query
+
+
+def test_a_fresh_process_selects_from_every_relation(
+    published: Callable[[str], list[tuple[Any, ...]]], place: Path
+) -> None:
+    copy = place / "elsewhere.duckdb"
+    copy.write_bytes((place / "warehouse.duckdb").read_bytes())
+    done = subprocess.run([sys.executable, "-c", READER, str(copy)], capture_output=True, text=True, check=True)
+    shapes = json.loads(done.stdout)
+    assert {name.removeprefix("main.") for name in shapes if name.startswith("main.")} == MARTS | {"publication"}
+    assert {name for name in shapes if name.startswith("staging.")} == {f"staging.stg_{table}" for table in TABLES}
+    assert not [name for name in shapes if name.startswith("lake.")]
+    assert all(count > 0 for name, (count, _) in shapes.items()), shapes
+
+
+def test_the_file_says_what_it_was_built_from(published: Callable[[str], list[tuple[Any, ...]]], lake: Lake) -> None:
+    found = published("select table_name, version, run_id from publication")
+    assert {(table, version) for table, version, _ in found} == set(lake.versions().items())
+    assert {run for _, _, run in found} == {"run-1"}
+
+
+def test_leaderboard_has_the_promised_columns_and_tells_states_apart(
+    published: Callable[[str], list[tuple[Any, ...]]],
+) -> None:
+    assert [name for name, *_ in published("describe leaderboard")][: len(LEADERBOARD)] == LEADERBOARD
+    found = published(
+        "select instance, is_current, pending, best_quantum, evidence_class from leaderboard order by all"
+    )
+    assert found == [
+        ("maxcut.fresh", True, False, 4.0, "simulator"),
+        ("maxcut.pending", False, True, 4.0, "simulator"),
+        ("maxcut.stale", False, False, 4.0, "simulator"),
+    ]
+
+
+def test_a_blocked_instance_is_left_out_everywhere_but_in_jobs(
+    published: Callable[[str], list[tuple[Any, ...]]],
+) -> None:
+    for mart in MARTS - {"jobs"}:
+        assert published(f"select count(*) from {mart} where instance = 'maxcut.blocked'") == [(0,)], mart
+    assert published("select job_id, blocked_by from jobs where blocked_by is not null") == [
+        ("job-blocked", "decisions: c")
+    ]
+    assert published("select job_id, is_current, pending from jobs where instance = 'maxcut.pending' order by all") == [
+        ("job-newer", True, True),
+        ("job-pending", False, False),
+    ]
+
+
+def test_lineage_leads_from_the_file_to_the_decision(published: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    assert published(
+        "select source_file, source_digest, input_digest, encoding_digest, envelope_digest, job_id, backend, shots, "
+        "calibration, code_version, run_id, is_current from lineage where instance = 'maxcut.fresh'"
+    ) == [
+        ("tiny.txt", "source", "input-fresh", "encoding-fresh", "envelope-fresh", "job-fresh", "aer", 100.0, "null",
+         "1", "run", True)
+    ]  # fmt: skip
+    # the input has changed since this decision: what it was made from is not shown as if it were known
+    assert published("select source_digest, is_current from lineage where instance = 'maxcut.stale'") == [(None, False)]
+
+
+def test_every_mart_column_is_described(place: Path, published: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    manifest = json.loads((place / "dbt" / "manifest.json").read_text())
+    models = {n["name"]: n for n in manifest["nodes"].values() if n["resource_type"] == "model"}
+    for mart in MARTS:
+        assert models[mart]["contract"]["enforced"]
+        assert models[mart]["description"]
+        assert [c for c in models[mart]["columns"].values() if not c["description"]] == []
+        assert models[mart]["meta"]["dagster"]["asset_key"] == ["marts", mart]
+    assert {s["name"]: s["meta"]["dagster"]["asset_key"] for s in manifest["sources"].values()} == {
+        table: [table] for table in TABLES
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "changed", "words"),
+    [
+        # the comparison claims more than any candidate of the quantum arm has
+        ("baseline_comparisons", {"best_quantum": 5.0}, "best_quantum_comes_from_quantum"),
+        # the job was noisy, its rows claim a device
+        ("quantum_samples", {"evidence_class": "hardware"}, "evidence_is_never_raised"),
+    ],
+)
+def test_a_failing_test_leaves_the_published_file(
+    lake: Lake,
+    place: Path,
+    published: Callable[[str], list[tuple[Any, ...]]],
+    table: str,
+    changed: dict[str, Any],
+    words: str,
+) -> None:
+    before = (place / "warehouse.duckdb").read_bytes()
+    wrong = INSTANCES[0]
+    lake.write(table, frame_of(table, rows(table, wrong, **changed)), [wrong], {})
+    with pytest.raises(InvariantError, match=words):
+        publish(lake, place, "run-2")
+    lake.write(table, frame_of(table, rows(table, wrong)), [wrong], {})
+    assert (place / "warehouse.duckdb").read_bytes() == before
+    assert {p.name for p in place.iterdir()} <= {"lake", "dbt", "warehouse.duckdb", "elsewhere.duckdb"}
+
+
+def test_an_unpinned_table_is_refused(tmp_path: Path) -> None:
+    from deltalake import DeltaTable
+
+    schema = arrow_schema("quantum_jobs")
+    DeltaTable.create(tmp_path / "quantum_jobs", schema)
+    with pytest.raises(InvariantError, match="version 0"):
+        warehouse.begin(tmp_path / "w.duckdb", Lake(tmp_path, {"quantum_jobs": schema}), "run", tmp_path / "dbt")
+
+
+def test_the_set_up_parses_the_project(tmp_path: Path) -> None:
+    manifest = json.loads(warehouse.parse_manifest(tmp_path).read_text())
+    assert {n["name"] for n in manifest["nodes"].values()} >= MARTS
