@@ -293,7 +293,7 @@ def _cell(name: str, value: Any) -> str:
 @app.command()
 def jobs(limit: Annotated[int, typer.Option(help="newest so many")] = 30) -> None:
     """Quantum jobs of the ledger, newest first."""
-    from resources.environments import build_dispatcher
+    from resources.assembly import build_dispatcher
 
     found = build_dispatcher(Home.from_environment().prepare()).ledger.jobs()[::-1][:limit]
     table = Table("job", "instance", "backend", "state", "attempts", "created", "error")

@@ -16,11 +16,13 @@ from hybrid_assets.assets.decisions import decisions
 from hybrid_assets.assets.encoded_problems import encoded_problems
 from hybrid_assets.assets.landed_files import landed_files
 from hybrid_assets.assets.normalized_inputs import normalized_inputs
-from hybrid_assets.assets.publication import control_snapshot, dbt_models, published_warehouse, report
+from hybrid_assets.assets.control_snapshot import control_snapshot
+from hybrid_assets.assets.publication import dbt_models, published_warehouse, report
 from hybrid_assets.assets.quantum_jobs import quantum_jobs
 from hybrid_assets.assets.quantum_samples import quantum_samples
 from hybrid_assets.assets.scored_candidates import scored_candidates
-from resources.environments import SETTINGS, current_environment, resources_for
+from resources.assembly import resources_for
+from resources.environments import SETTINGS, current_environment
 from resources.home import Home
 
 STORY = [

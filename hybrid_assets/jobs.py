@@ -3,8 +3,6 @@
 Here: selections and the two op jobs. Not here: who launches them (``sensors``, ``automation``, ``cli``).
 """
 
-from __future__ import annotations
-
 import time
 
 import dagster as dg

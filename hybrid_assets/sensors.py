@@ -4,8 +4,6 @@ Here: the inbox sensor and the nightly schedules. Not here: stage 10 (``automati
 (``landing``).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 import dagster as dg

@@ -23,7 +23,7 @@ from hybrid_assets.landing import Address, check_file, land, land_found, scan
 from hybrid_assets.line import LINE, Outcome, run_line, stale_stages
 from hybrid_assets.request import Request
 from resources.dispatcher import Dispatcher
-from resources.environments import build_dispatcher, build_lake
+from resources.assembly import build_dispatcher, build_lake
 from resources.failures import InputError
 from resources.home import PROJECT, Home, inbox
 from resources.lake import Lake

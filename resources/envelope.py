@@ -11,11 +11,11 @@ import json
 import math
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION: Final = "1"
 
 
 class EvidenceClass(StrEnum):
@@ -76,8 +76,8 @@ class TimeoutBudget(Frozen):
 class Algorithm(Frozen):
     """The quantum (or surrogate) algorithm and everything that changes its answer.
 
-    ``qaoa-ramp``: linear-ramp QAOA; the ramp length is chosen from ``ramp_lengths`` by the CVaR of ``tuning_shots``
-    shots each. ``qaoa-trained``: the ramp's angles are the start of a derivative-free training on the CVaR.
+    ``qaoa-ramp``: linear-ramp QAOA; the ramp length (where the phase ramp ends, in units of 1/sqrt(Σh² + ΣJ²)) is
+    chosen from ``ramp_lengths`` by the CVaR of ``tuning_shots`` shots each. ``qaoa-trained``: the ramp's angles are the start of a derivative-free training on the CVaR.
     ``annealing``: a dimod sampler.
     """
 

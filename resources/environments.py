@@ -1,27 +1,21 @@
-"""Environments: which resource has which settings in dev, staging and production. Nothing else differs between them.
+"""Environments: which settings hold in dev, staging and production. Nothing else differs between them.
 
-Here: the settings and the resources built from them. Not here: what assets do with them.
+Here: the settings and the registered backends. Not here: the resources made from them (``assembly``).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
 from resources.envelope import Algorithm
 from resources.failures import InputError
-from resources.home import Home
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from resources.backends.base import QuantumBackend
-    from resources.dispatcher import Dispatcher
-    from resources.lake import Lake
 
 Environment = Literal["dev", "staging", "production"]
 
@@ -47,7 +41,7 @@ class Settings:
     max_qubits: int
     budget_seconds: float
     repetitions: int = 3
-    algorithm: Algorithm = Algorithm()
+    algorithm: Algorithm = Algorithm(depth=10)
     owner: str = "team:unassigned"
     sensitivity: str = "internal"
     sensors_run: bool = True
@@ -84,64 +78,3 @@ def backend_factories() -> dict[str, Callable[[], QuantumBackend]]:
         return lambda: entry.load()()
 
     return {e.name: factory(e) for e in entry_points(group="hybrid_assets.backends")}
-
-
-@cache
-def build_dispatcher(home: Home) -> Dispatcher:
-    """The dispatcher over this home's ledger and artefacts, one per process."""
-    from resources.artifacts import ArtifactStore
-    from resources.dispatcher import Dispatcher
-    from resources.ledger import Ledger
-
-    home.prepare()
-    return Dispatcher(Ledger.at(home.ledger), ArtifactStore(home.artifacts), backend_factories())
-
-
-@cache
-def build_lake(home: Home, schemas: tuple[tuple[str, pa.Schema], ...]) -> Lake:
-    """The lake with all its tables, one per process.
-
-    Args:
-        schemas: name and explicit schema of each table.
-    """
-    from resources.lake import Lake
-
-    home.prepare()
-    lake = Lake(home.lake, dict(schemas))
-    lake.ensure_tables()
-    return lake
-
-
-def resources_for(
-    environment: str, home: Home, schemas: tuple[tuple[str, pa.Schema], ...], replaced: Mapping[str, Any]
-) -> dict[str, Any]:
-    """All Dagster resources of an environment; they are made when a run or a tick first needs them.
-
-    Args:
-        environment: a key of ``SETTINGS``.
-        home: where state lives.
-        schemas: name and explicit schema of each table in the lake.
-        replaced: resources to use instead, by name.
-
-    Raises:
-        InputError: a replacement names no resource.
-    """
-    import dagster as dg
-
-    from resources.warehouse import dbt_resource
-
-    def lazily(make: Callable[[], Any]) -> dg.ResourceDefinition:
-        return dg.ResourceDefinition(lambda _: make())
-
-    built: dict[str, Any] = {
-        "home": home,
-        "settings": SETTINGS[environment],
-        "dispatcher": lazily(lambda: build_dispatcher(home)),
-        "lake": dg.IOManagerDefinition(lambda _: build_lake(home, schemas)),
-        "dbt": lazily(dbt_resource),
-    }
-    unknown = set(replaced) - set(built)
-    if unknown:
-        raise InputError("build_defs", ", ".join(sorted(unknown)), "there is no such resource",
-                         f"use one of {', '.join(built)}")
-    return built | dict(replaced)

@@ -1,7 +1,5 @@
 """Stage 7: classical solvers on the same instance with the same budget."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

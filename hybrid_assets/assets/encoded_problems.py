@@ -1,7 +1,5 @@
 """Stage 3: the mathematical program in quantum-ready form, with its audit."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -41,7 +39,7 @@ def encoded_problems(
         raise failure(error) from None
     narrowed, encoded = prepared.narrowed, prepared.encoded
     record: dict[str, Any] = {}
-    if len(narrowed.kept) < instance_variables(prepared.program):
+    if narrowed.narrowed:
         assignment = json.dumps({"kept": narrowed.kept.tolist(), "fixed": narrowed.fixed.tolist()}).encode()
         record = {**narrowed.record, "assignment_ref": dispatcher.artifacts.put(assignment)}
     row = {

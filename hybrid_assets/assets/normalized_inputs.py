@@ -1,7 +1,5 @@
 """Stage 2: the validated, typed instance, from the bytes that landed."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

@@ -3,8 +3,6 @@
 No automation condition, ever: a job is sent because somebody (or a sensor on somebody's file) asked for it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Stage 5: reconciled results; unmaterialized while a job is pending."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -39,3 +39,8 @@ def prepared_in(encoded: pd.DataFrame, family: ProblemFamily, instance: Instance
         raise InvariantError(f"{row['instance']}: the program encodes to {prepared.encoded.digest} now, stored is "
                              f"{row['encoding_digest']}; materialize encoded_problems again")
     return prepared
+
+
+def known(cell: float | None) -> float | None:
+    """A nullable number of a frame: ``None`` for NaN."""
+    return None if cell is None or np.isnan(cell) else float(cell)

@@ -1,7 +1,5 @@
 """Stage 6: decoded, completed, re-scored in business terms, with confidence and the random control."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,7 +31,7 @@ def scored_candidates(
     try:
         prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
         energies = {job_id: dispatcher.stored_result(job_id).run_energies for job_id in set(quantum_samples["job_id"])}
-        rows, _ = score(family, instance, prepared, quantum_samples, energies, context.partition_key, resolved.seed)
+        rows = score(family, instance, prepared, quantum_samples, energies, context.partition_key, resolved.seed)
     except HybridError as error:
         raise failure(error) from None
     current = str(quantum_samples["envelope_digest"].iloc[0])

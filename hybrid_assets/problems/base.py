@@ -170,6 +170,10 @@ class ProblemFamily(ABC):
     options: ClassVar[type[FamilyOptions]]
     #: At most this many distinct candidates per round are completed and scored (best energies first).
     scored_candidates: ClassVar[int] = 200
+    #: How gaps are measured: ``normalized`` (by random mean - reference) where the objective crosses zero.
+    gap_kind: ClassVar[Literal["relative", "normalized"]] = "relative"
+    #: Relative difference of two objectives that counts as none (weights from a QP need more than integers).
+    tolerance: ClassVar[float] = 1e-9
     #: Rounds of quantum jobs (1 unless ``refine`` does something).
     rounds: ClassVar[int] = 1
 

@@ -17,7 +17,7 @@ from hybrid_assets.encodings.base import EncodedProblem
 from hybrid_assets.encodings.narrowing import Narrowed, narrow
 from hybrid_assets.problems.base import Instance, ProblemFamily, Program, Reference, Solution
 from hybrid_assets.request import Resolved
-from resources.envelope import Algorithm, JobEnvelope, JobResult, SampleCount, TimeoutBudget, digest_of
+from resources.envelope import Algorithm, JobEnvelope, JobResult, SampleCount, TimeoutBudget
 from resources.failures import InputError
 
 #: The encoding used where the request names none.
@@ -197,30 +197,27 @@ def run_rounds(
 
 def random_control(
     family: ProblemFamily, instance: Instance, prepared: Prepared, shots: int, seed: int
-) -> tuple[list[Candidate], list[float]]:
+) -> list[Candidate]:
     """The control arm: as many uniformly random feasible assignments as shots, in the same narrowed space, through the
-    same selection by energy and the same completion.
-
-    Returns:
-        the candidates, and the objectives of the first 50 random draws as they come (for the random mean).
-    """
+    same selection by energy and the same completion."""
     narrowed = prepared.narrowed
     draws = family.random_assignments(instance, shots, seed, free=narrowed.kept, base=narrowed.fixed)
     encoding = registry.encoding(prepared.encoded.encoding)
     bits = np.stack([encoding.embed(prepared.encoded, draw[narrowed.kept]) for draw in draws])
     energies = prepared.encoded.bqm.energies((bits, range(bits.shape[1])))
-    seen: dict[str, list[float]] = {}
+    seen: dict[str, SampleCount] = {}
     for row, energy in zip(bits, energies, strict=True):
-        entry = seen.setdefault("".join(map(str, row)), [float(energy), 0])
-        entry[1] += 1
-    samples = [SampleCount(bits=b, energy=e, count=int(n)) for b, (e, n) in seen.items()]
-    unselected = [family.complete(instance, draw).evaluation.objective for draw in draws[:50]]
-    return candidates_of(family, instance, prepared, samples), unselected
+        text = "".join(map(str, row))
+        count = seen[text].count + 1 if text in seen else 1
+        seen[text] = SampleCount(bits=text, energy=float(energy), count=count)
+    return candidates_of(family, instance, prepared, list(seen.values()))
 
 
-def chain_digest(results: Sequence[RoundResult]) -> str:
-    """One digest over all rounds' envelopes, in order."""
-    return digest_of([r.envelope.digest for r in results])
+def random_mean(family: ProblemFamily, instance: Instance, prepared: Prepared, seed: int, count: int = 50) -> float:
+    """Mean objective of ``count`` uniformly random feasible assignments, completed: the zero of normalized gaps."""
+    narrowed = prepared.narrowed
+    draws = family.random_assignments(instance, count, seed, free=narrowed.kept, base=narrowed.fixed)
+    return float(np.mean([family.complete(instance, draw).evaluation.objective for draw in draws]))
 
 
 def random_energies(prepared: Prepared, seed: int, count: int = 2000) -> np.ndarray:

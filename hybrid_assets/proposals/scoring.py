@@ -27,7 +27,7 @@ TOP = 20
 def score(
     family: ProblemFamily, instance: Instance, prepared: Prepared, samples: pd.DataFrame,
     run_energies: dict[str, Sequence[float]], key: str, seed: int,
-) -> tuple[list[dict[str, Any]], list[float]]:
+) -> list[dict[str, Any]]:
     """Rows of ``scored_candidates`` for one instance.
 
     Args:
@@ -35,7 +35,7 @@ def score(
         run_energies: by job id, the best energy of each independent run of a trained algorithm (empty otherwise).
 
     Returns:
-        the rows, best first within arm and round, and the objectives of unselected random draws.
+        the rows, best first within arm and round.
     """
     rows: list[dict[str, Any]] = []
     iterative = samples["repetition"].nunique() > 1
@@ -70,10 +70,10 @@ def score(
                 hits = sum(c.count for c in found if _as_good(instance, c, candidate, tolerance))
             rows.append(_row(family, instance, candidate, key, arm, rank, int(shots), tolerance, unit, hits, trials)
                         | {"evidence_class": evidence, "backend": backend, "seconds": sampling + completion,
-                           "narrowed": len(prepared.narrowed.kept) < len(prepared.narrowed.fixed)})
+                           "narrowed": prepared.narrowed.narrowed})
     started = time.perf_counter()
     draws = int(jobs["shots"].sum())
-    control, unselected = random_control(family, instance, prepared, draws, seed)
+    control = random_control(family, instance, prepared, draws, seed)
     spent = time.perf_counter() - started
     for rank, candidate in enumerate(_distinct(instance, control)[:TOP], start=1):
         tolerance = RELATIVE_TOLERANCE * max(1e-12, abs(candidate.solution.evaluation.objective))
@@ -81,8 +81,8 @@ def score(
         rows.append(_row(family, instance, candidate, key, "random_control", rank, draws, tolerance, "shots", hits,
                          draws)
                     | {"evidence_class": "classical", "backend": "uniform random", "seconds": spent,
-                       "narrowed": len(prepared.narrowed.kept) < len(prepared.narrowed.fixed)})
-    return rows, unselected
+                       "narrowed": prepared.narrowed.narrowed})
+    return rows
 
 
 def _distinct(instance: Instance, candidates: Sequence[Candidate]) -> list[Candidate]:

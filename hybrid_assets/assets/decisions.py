@@ -1,0 +1,70 @@
+"""Stage 9: what the platform answers, with the reason and the whole path."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from hybrid_assets import plots
+from hybrid_assets.assets.envelopes import correlation_id
+from hybrid_assets.assets.reading import instance_in
+from hybrid_assets.assets.stage import stage, stored
+from hybrid_assets.checks import CheckContext
+from hybrid_assets.evidence.decision import decide
+from resources.dispatcher import Dispatcher
+from resources.environments import Settings
+
+
+@stage(
+    "decisions",
+    code_version="1",
+    kinds={"python"},
+    description="The accepted candidate, the classical fallback, or a review, with one sentence of reason, the path "
+    "that led there, and the evidence class of the answer.",
+)
+def decisions(
+    context: dg.AssetExecutionContext, normalized_inputs: pd.DataFrame, quantum_jobs: pd.DataFrame,
+    quantum_samples: pd.DataFrame, scored_candidates: pd.DataFrame, baseline_runs: pd.DataFrame,
+    baseline_comparisons: pd.DataFrame, dispatcher: dg.ResourceParam[Dispatcher],
+    settings: dg.ResourceParam[Settings],
+) -> Iterator[Any]:
+    """Decide about this partition."""
+    family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
+    current = str(quantum_jobs["envelope_digest"].iloc[0])
+    jobs = list(dict.fromkeys(quantum_samples["job_id"]))
+    hops = [f"left {hop.backend} for {hop.next_backend}: {hop.reason}"
+            for job in jobs for hop in dispatcher.stored_result(job).fallback_path]
+    decision = decide(baseline_comparisons.iloc[0].to_dict(), scored_candidates.to_dict("records"),
+                      baseline_runs.to_dict("records"), hops=hops, tolerance=family.tolerance)
+    sampling = float(quantum_samples.drop_duplicates("job_id")["seconds"].sum())
+    arm = scored_candidates[scored_candidates["arm"] != "random_control"]
+    phases = {
+        "sampling": sampling,
+        "scoring": max(0.0, float(arm["seconds"].max()) - sampling),
+        "control": float(scored_candidates.loc[scored_candidates["arm"] == "random_control", "seconds"].max()),
+        **{f"baseline {row.solver}": float(row.seconds) for row in baseline_runs.itertuples()},
+    }
+    row = {
+        "instance": context.partition_key, "family": family.name, "envelope_digest": current,
+        "input_digest": instance.digest, **decision, "path": json.dumps(decision["path"]),
+        "seconds": sum(phases.values()), "seconds_by_phase": json.dumps(phases),
+        "correlation_id": correlation_id(context), "environment": settings.environment, "owner": resolved.owner,
+        "decided_at": datetime.now(UTC),
+    }
+    chosen = {} if row["values"] is None else {"accepted": np.array(json.loads(row["values"]), dtype=float)}
+    yield from stored(
+        "decisions", [row], CheckContext(context.partition_key, family, instance, envelope_digest=current),
+        {
+            "decision": row["decision"],
+            "reason": row["reason"],
+            "path": dg.MetadataValue.md("\n".join(f"1. {step}" for step in decision["path"])),
+            "evidence_class": row["evidence_class"],
+            **({"objective": float(row["objective"])} if row["objective"] is not None else {}),
+            "seconds": row["seconds"],
+            "picture": plots.as_markdown(family.plot_solution(instance, chosen)),
+        },
+    )

@@ -1,0 +1,81 @@
+"""The resources of an environment, made when a run or a tick first needs them, one per process.
+
+Here: construction. Not here: which settings an environment has (``environments``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from resources.environments import SETTINGS, backend_factories
+from resources.failures import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from resources.dispatcher import Dispatcher
+    from resources.home import Home
+    from resources.lake import Lake
+
+
+@cache
+def build_dispatcher(home: Home) -> Dispatcher:
+    """The dispatcher over this home's ledger and artefacts, one per process."""
+    from resources.artifacts import ArtifactStore
+    from resources.dispatcher import Dispatcher
+    from resources.ledger import Ledger
+
+    home.prepare()
+    return Dispatcher(Ledger.at(home.ledger), ArtifactStore(home.artifacts), backend_factories())
+
+
+@cache
+def build_lake(home: Home, schemas: tuple[tuple[str, pa.Schema], ...]) -> Lake:
+    """The lake with all its tables, one per process.
+
+    Args:
+        schemas: name and explicit schema of each table.
+    """
+    from resources.lake import Lake
+
+    home.prepare()
+    lake = Lake(home.lake, dict(schemas))
+    lake.ensure_tables()
+    return lake
+
+
+def resources_for(
+    environment: str, home: Home, schemas: tuple[tuple[str, pa.Schema], ...], replaced: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All Dagster resources of an environment; they are made when a run or a tick first needs them.
+
+    Args:
+        environment: a key of ``SETTINGS``.
+        home: where state lives.
+        schemas: name and explicit schema of each table in the lake.
+        replaced: resources to use instead, by name.
+
+    Raises:
+        InputError: a replacement names no resource.
+    """
+    import dagster as dg
+
+    from resources.warehouse import dbt_resource
+
+    def lazily(make: Callable[[], Any]) -> dg.ResourceDefinition:
+        return dg.ResourceDefinition(lambda _: make())
+
+    built: dict[str, Any] = {
+        "home": home,
+        "settings": SETTINGS[environment],
+        "dispatcher": lazily(lambda: build_dispatcher(home)),
+        "lake": dg.IOManagerDefinition(lambda _: build_lake(home, schemas)),
+        "dbt": lazily(dbt_resource),
+    }
+    unknown = set(replaced) - set(built)
+    if unknown:
+        raise InputError("build_defs", ", ".join(sorted(unknown)), "there is no such resource",
+                         f"use one of {', '.join(built)}")
+    return built | dict(replaced)
