@@ -210,7 +210,7 @@ class Lake(dg.IOManager):
             version = self.write(table, obj, instances, metadata)
         except HybridError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
-        context.add_output_metadata({"dagster/row_count": len(obj), "lake_version": version})
+        context.add_output_metadata({"lake_version": version})
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The rows of the partitions a step depends on; a partition without rows is an error."""

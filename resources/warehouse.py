@@ -19,15 +19,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resources.failures import InvariantError
+from resources.failures import InputError, InvariantError
 from resources.home import PROJECT
 
 if TYPE_CHECKING:
+    import pandas as pd
     from dagster_dbt import DbtCliResource
 
     from resources.lake import Lake
 
 DBT_PROJECT = PROJECT / "dbt_project"
+#: dbt's parsed project, made at set-up (``python -m resources.warehouse``) and read when Dagster loads.
+MANIFEST = DBT_PROJECT / "target" / "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,28 @@ def abandon(build: Build) -> None:
     shutil.rmtree(build.path.parent, ignore_errors=True)
 
 
+def query(warehouse: Path, sql: str) -> pd.DataFrame:
+    """Rows of the published file; the connection is closed before they are returned.
+
+    Raises:
+        InputError: nothing has been published yet.
+    """
+    import duckdb
+
+    if not warehouse.exists():
+        raise InputError(warehouse.name, "file", "nothing has been published yet", "run the line once")
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        return connection.execute(sql).df()
+
+
+def published_versions(warehouse: Path) -> dict[str, int]:
+    """Table → version the published file was built from; empty before the first publish."""
+    if not warehouse.exists():
+        return {}
+    rows = query(warehouse, "SELECT table_name, version FROM publication")
+    return {str(table): int(version) for table, version in rows.itertuples(index=False)}
+
+
 def _remove_leftovers(warehouse: Path) -> None:
     """Builds of publishes that were killed more than an hour ago."""
     for folder in warehouse.parent.glob(f".{warehouse.name}-*"):
@@ -160,7 +185,7 @@ def dbt_build(build: Build) -> None:
     _dbt("build", build.env)
 
 
-def parse_manifest(target: Path) -> Path:
+def parse_manifest(target: Path = MANIFEST.parent) -> Path:
     """Parse the project at set-up; returns the manifest, which Dagster needs before it can load.
 
     Raises:
@@ -190,3 +215,7 @@ def _dbt(command: str, env: dict[str, str]) -> None:
     if done.returncode:
         said = " ".join((done.stdout or done.stderr).split())
         raise InvariantError(f"dbt {command} failed: {said}")
+
+
+if __name__ == "__main__":
+    parse_manifest()

@@ -14,7 +14,7 @@ import pytest
 
 from hybrid_assets.contracts import TABLES, arrow_schema, frame_of
 from resources import warehouse
-from resources.failures import InvariantError
+from resources.failures import InputError, InvariantError
 from resources.lake import Lake
 from tests.rows import rows
 
@@ -126,6 +126,17 @@ def test_the_file_says_what_it_was_built_from(published: Callable[[str], list[tu
     found = published("select table_name, version, run_id from publication")
     assert {(table, version) for table, version, _ in found} == set(lake.versions().items())
     assert {run for _, _, run in found} == {"run-1"}
+
+
+def test_the_published_file_can_be_queried_and_compared_with_the_lake(
+    published: Callable[[str], list[tuple[Any, ...]]], lake: Lake, place: Path
+) -> None:
+    file = place / "warehouse.duckdb"
+    assert warehouse.published_versions(file) == lake.versions()
+    assert warehouse.query(file, "select count(*) as n from leaderboard")["n"].tolist() == [3]
+    assert warehouse.published_versions(place / "none.duckdb") == {}
+    with pytest.raises(InputError, match="nothing has been published"):
+        warehouse.query(place / "none.duckdb", "select 1")
 
 
 def test_leaderboard_has_the_promised_columns_and_tells_states_apart(
