@@ -6,7 +6,7 @@ terminal shows (``cli``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,19 +56,13 @@ def stale_stages(instance: dg.DagsterInstance, graph: BaseAssetGraph, key: str) 
 
 def run_line(
     job: dg.JobDefinition, instance: dg.DagsterInstance, key: str, stages: Sequence[str] = LINE,
-    tags: Mapping[str, str] | None = None, observe: Callable[[Any], None] = lambda _: None,
+    tags: Mapping[str, str] | None = None, run_config: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """Run stages of one partition in this process.
-
-    Args:
-        observe: called with every Dagster event after the run.
-    """
+    """Run stages of one partition in this process."""
     result = job.execute_in_process(
         instance=instance, partition_key=key, raise_on_error=False, tags=dict(tags or {}),
-        asset_selection=[dg.AssetKey(s) for s in stages],
+        asset_selection=[dg.AssetKey(s) for s in stages], run_config=run_config,
     )
-    for event in result.all_events:
-        observe(event)
     if result.success:
         done = {e.asset_key.path[-1] for e in result.get_asset_materialization_events() if e.asset_key}
         return Outcome(result.run_id, pending=not done.issuperset(stages))

@@ -20,7 +20,7 @@ import dagster as dg
 
 from hybrid_assets.assets.landed_files import landed_version, observation
 from hybrid_assets.landing import Address, check_file, land, land_found, scan
-from hybrid_assets.line import LINE, Outcome, run_line, stale_stages
+from hybrid_assets.line import LINE, Outcome, problem_of, run_line, stale_stages
 from hybrid_assets.request import Request
 from resources.dispatcher import Dispatcher
 from resources.assembly import build_dispatcher, build_lake
@@ -30,6 +30,8 @@ from resources.lake import Lake
 from resources.ledger import Landing
 
 Progress = Callable[[str, str], None]
+#: Run configuration that replaces Dagster's console log by this session's progress.
+LOGGING = {"loggers": {"progress": {}}}
 
 
 def quiet(*_: Any) -> None:
@@ -49,7 +51,7 @@ class Session:
         """The definitions, with step events going to ``progress`` instead of a console full of log lines."""
         from hybrid_assets.definitions import build_defs
 
-        return build_defs(home=self.home, loggers={"console": _progress_logger(self.progress)})
+        return build_defs(home=self.home, loggers={"progress": _progress_logger(self.progress)})
 
     @cached_property
     def repository(self) -> dg.RepositoryDefinition:
@@ -137,18 +139,16 @@ class Session:
     def process(self, key: str, stages: list[str] | None = None) -> Outcome:
         """Run stages of one instance in this process."""
         tags = {"hybrid/asked_by": "cli"}
-        return run_line(self.repository.get_job("instance_line"), self.instance, key, stages or LINE, tags)
+        return run_line(self.repository.get_job("instance_line"), self.instance, key, stages or LINE, tags, LOGGING)
 
     def publish(self) -> str | None:
         """Stage 10; one sentence about what failed, or ``None``."""
-        result = self.repository.get_job("publication").execute_in_process(instance=self.instance,
-                                                                           raise_on_error=False)
+        result = self.repository.get_job("publication").execute_in_process(
+            instance=self.instance, raise_on_error=False, run_config=LOGGING)
         if result.success:
             return None
         for event in result.all_events:
             if event.is_step_failure:
-                from hybrid_assets.line import problem_of
-
                 return f"{event.step_key}: {problem_of(event.step_failure_data)[0]}"
         return "the publication failed before any step"
 

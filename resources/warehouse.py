@@ -7,6 +7,7 @@ something between; one that keeps a connection open keeps the old one.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -74,7 +75,24 @@ def begin(warehouse: Path, lake: Lake, run_id: str, dbt: Path) -> Build:
     folder = warehouse.parent / f".{warehouse.name}-{run_id}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    path = folder / "build.duckdb"
+    (folder / "versions.json").write_text(json.dumps(versions), encoding="utf-8")
+    return _build(warehouse, lake, run_id, dbt, versions)
+
+
+def resume(warehouse: Path, lake: Lake, run_id: str, dbt: Path) -> Build:
+    """The build that ``begin`` started for this run, in another step of it.
+
+    Raises:
+        InvariantError: there is none (it was published, abandoned, or never begun).
+    """
+    kept = warehouse.parent / f".{warehouse.name}-{run_id}" / "versions.json"
+    if not kept.exists():
+        raise InvariantError(f"run {run_id} has no build to publish; run the whole publication job again.")
+    return _build(warehouse, lake, run_id, dbt, json.loads(kept.read_text(encoding="utf-8")))
+
+
+def _build(warehouse: Path, lake: Lake, run_id: str, dbt: Path, versions: dict[str, int]) -> Build:
+    path = warehouse.parent / f".{warehouse.name}-{run_id}" / "build.duckdb"
     pins = {f"V_{table.upper()}": str(version) for table, version in versions.items()}
     env = {**_dbt_env(dbt), **pins, "HYBRID_WAREHOUSE_BUILD": str(path), "HYBRID_LAKE": str(lake.root)}
     return Build(warehouse, path, run_id, versions, dbt, env)
