@@ -1,0 +1,153 @@
+"""What the swap heuristics share: exact scores of many selections at once, swap estimates, the record of improvements.
+
+Here: ``SelectionSearch``. Not here: which swaps a heuristic takes.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from hybrid_assets.problems.portfolio_weights import objectives, optimal_weights
+from hybrid_assets.solvers.base import SolverResult, SolveTask
+
+
+class SelectionSearch:
+    """A search over selections of K of N assets under a wall-clock budget; every score is that of the optimal QP.
+
+    Attributes:
+        size, cardinality: N and K.
+        best: indices of the best selection so far, shape ``(k,)``; ``None`` at first.
+        best_objective: its objective.
+        evaluations: QPs solved.
+    """
+
+    def __init__(self, task: SolveTask, budget_seconds: float) -> None:
+        self.task = task
+        self.started = time.perf_counter()
+        self.deadline = self.started + budget_seconds
+        rules = task.instance.settings
+        self.mean, self.covariance = task.instance.arrays["mean"], task.instance.arrays["covariance"]
+        self.risk_aversion = rules["risk_aversion"]
+        self.low, self.high = rules["min_weight"], rules["max_weight"]
+        self.size, self.cardinality = task.instance.size, rules["cardinality"]
+        self.best: np.ndarray | None = None
+        self.best_objective = float("inf")
+        self.trajectory: list[tuple[float, float]] = []
+        self.evaluations = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent or a proven optimum has been reached."""
+        return time.perf_counter() >= self.deadline or self.task.reached(self.best_objective)
+
+    def score(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Objectives ``(b,)`` and optimal weights ``(b, k)`` of selections ``(b, k)``; K-selections are recorded.
+
+        Smaller selections, on the way to K, get bounds that they can satisfy.
+        """
+        count, held = chosen.shape
+        high = max(self.high, 1.0 / held)
+        weights = optimal_weights(self.mean, self.covariance, self.risk_aversion, self.low, high, chosen)
+        values = objectives(self.mean, self.covariance, self.risk_aversion, chosen, weights)
+        self.evaluations += count
+        winner = int(values.argmin())
+        if held == self.cardinality and values[winner] < self.best_objective - 1e-15 * abs(values[winner]):
+            self.best, self.best_objective = chosen[winner].copy(), float(values[winner])
+            self.trajectory.append((time.perf_counter() - self.started, self.best_objective))
+        return values, weights
+
+    def swaps(self, chosen: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
+        """The ``width`` most promising neighbours of a selection: indices, shape ``(≤ width, k)``.
+
+        Promising is the exact change of the objective when the newcomer takes over the weight of the asset that
+        leaves, and, to see what a heavier newcomer would do, that at weight 1/K taken evenly from all.
+
+        Returns:
+            each row is ``chosen`` with one position replaced.
+        """
+        outside = np.setdiff1d(np.arange(self.size), chosen)
+        if not len(outside):
+            return np.empty((0, len(chosen)), dtype=np.int64)
+        full = np.zeros(self.size)
+        full[chosen] = weights
+        slope = 2 * self.risk_aversion * self.covariance @ full - (1 - self.risk_aversion) * self.mean
+        variance = np.diag(self.covariance)
+        cross = self.covariance[np.ix_(chosen, outside)]
+        spread = variance[chosen][:, None] + variance[outside][None, :] - 2 * cross
+        takes_over = (
+            weights[:, None] * (slope[outside][None, :] - slope[chosen][:, None])
+            + self.risk_aversion * weights[:, None] ** 2 * spread
+        )
+        share = 1.0 / self.cardinality
+        level = share * (slope[outside] - slope @ full)
+        level = level + self.risk_aversion * share**2 * (
+            variance[outside] + full @ self.covariance @ full - 2 * self.covariance[outside] @ full
+        )
+        leaves = weights * (slope @ full - slope[chosen]) + self.risk_aversion * weights**2 * variance[chosen]
+        estimate = np.minimum(takes_over, leaves[:, None] + level[None, :]).ravel()
+        width = min(width, len(estimate))
+        picks = np.sort(np.argpartition(estimate, width - 1)[:width])
+        neighbours = np.repeat(chosen[None, :], width, axis=0)
+        position, newcomer = np.unravel_index(picks, (len(chosen), len(outside)))
+        neighbours[np.arange(width), position] = outside[newcomer]
+        return neighbours
+
+    def forward(self) -> np.ndarray:
+        """Greedy forward selection: add the asset that improves the QP most until K are held; shape ``(k,)``."""
+        chosen = np.empty((1, 0), dtype=np.int64)
+        while chosen.shape[1] < self.cardinality:
+            outside = np.setdiff1d(np.arange(self.size), chosen)
+            grown = np.hstack([np.repeat(chosen, len(outside), axis=0), outside[:, None]])
+            values, _ = self.score(grown)
+            chosen = grown[values.argmin()][None, :]
+            if self.over and chosen.shape[1] < self.cardinality:
+                rest = np.setdiff1d(np.arange(self.size), chosen)[: self.cardinality - chosen.shape[1]]
+                chosen = np.hstack([chosen, rest[None, :]])
+                self.score(chosen)
+        return chosen[0]
+
+    def random(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Uniformly random selections, shape ``(count, k)``."""
+        return np.argsort(rng.random((count, self.size)), axis=1)[:, : self.cardinality]
+
+    def descend(self, chosen: np.ndarray, width: int) -> np.ndarray:
+        """Best-improvement swaps until none of the ``width`` most promising ones helps; shape ``(k,)``."""
+        values, weights = self.score(chosen[None, :])
+        value, at = float(values[0]), weights[0]
+        while not self.over:
+            neighbours = self.swaps(chosen, at, width)
+            if not len(neighbours):
+                break
+            values, weights = self.score(neighbours)
+            winner = int(values.argmin())
+            if values[winner] >= value - 1e-12 * abs(value):
+                break
+            chosen, value, at = neighbours[winner], float(values[winner]), weights[winner]
+        return chosen
+
+    def result(self, solver: str, seed: int, **more: Any) -> SolverResult:
+        """What was found, as the family itself completes and scores it."""
+        import numpy
+
+        values, objective = None, None
+        if self.best is not None:
+            selection = np.zeros(self.size, dtype=np.int8)
+            selection[self.best] = 1
+            solution = self.task.family.complete(self.task.instance, selection)
+            values, objective = solution.values, solution.evaluation.objective
+        return SolverResult(
+            solver,
+            f"numpy {numpy.__version__}",
+            "no solution" if values is None else "feasible",
+            values,
+            objective,
+            None,
+            time.perf_counter() - self.started,
+            tuple(self.trajectory),
+            seed,
+            evaluations=self.evaluations,
+            **more,
+        )
