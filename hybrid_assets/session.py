@@ -6,12 +6,13 @@ Here: what the ``hybrid`` command does between parsing its arguments and printin
 from __future__ import annotations
 
 import filecmp
+import io
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -143,8 +144,11 @@ class Session:
 
     def publish(self) -> str | None:
         """Stage 10; one sentence about what failed, or ``None``."""
-        result = self.repository.get_job("publication").execute_in_process(
-            instance=self.instance, raise_on_error=False, run_config=LOGGING)
+        # dbt's own lines would mix with what the command prints; Dagster's log keeps them
+        with redirect_stdout(io.StringIO()):
+            result = self.repository.get_job("publication").execute_in_process(
+                instance=self.instance, raise_on_error=False, run_config=LOGGING
+            )
         if result.success:
             return None
         for event in result.all_events:

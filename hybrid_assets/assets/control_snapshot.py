@@ -89,10 +89,11 @@ def checks(instance: dg.DagsterInstance) -> Iterator[dict[str, Any]]:
             key = dg.AssetCheckKey(dg.AssetKey(stage), name)
             for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=NEWEST):
                 event = record.event
-                if event is None or event.dagster_event is None or not event.dagster_event.is_asset_check_evaluation:
-                    continue
-                found = event.dagster_event.asset_check_evaluation_data
-                yield _event(stage, found.partition, record.run_id, event.timestamp, "check", check_name=name,
+                evaluated = event.dagster_event if event else None
+                if evaluated is None or evaluated.event_type != dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                    continue  # planned, not yet answered
+                found = evaluated.asset_check_evaluation_data
+                yield _event(stage, found.partition or record.partition, record.run_id, record.create_timestamp, "check", check_name=name,
                              passed=str(found.passed).lower(), blocking=str(bool(found.blocking)).lower())
 
 
