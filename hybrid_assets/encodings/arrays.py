@@ -50,11 +50,16 @@ class QuadraticForm:
     ) -> QuadraticForm:
         """Canonical form of terms in any order; repeated pairs add up."""
         n = max(len(linear), 1)
-        keys, inverse = np.unique(np.minimum(i, j) * n + np.maximum(i, j), return_inverse=True)
-        merged = np.bincount(inverse, weights=values, minlength=len(keys))
-        kept = merged != 0
-        keys = keys[kept]
-        return cls(np.asarray(linear, float), keys // n, keys % n, merged[kept].astype(float), float(offset))
+        keys = np.minimum(i, j) * n + np.maximum(i, j)
+        order = np.argsort(keys, kind="stable")
+        keys, merged = keys[order], np.asarray(values, float)[order]
+        new = np.ones(len(keys), dtype=bool)
+        new[1:] = keys[1:] != keys[:-1]
+        if not new.all():
+            keys, merged = keys[new], np.add.reduceat(merged, np.flatnonzero(new))
+        if not merged.all():
+            keys, merged = keys[merged != 0], merged[merged != 0]
+        return cls(np.asarray(linear, float), keys // n, keys % n, merged, float(offset))
 
     def dense(self) -> np.ndarray:
         """The couplings as a symmetric ``(n, n)`` matrix with zero diagonal (each pair appears twice)."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: The weight is the smallest proven bound times this, so that floating point cannot close the gap.
 MARGIN = 1.1
-#: Smallest weight as a share of the objective's range, for objectives that hardly need a penalty.
+#: Smallest weight as a share of the objective's largest coefficient, for objectives that need hardly any penalty.
 MIN_SHARE = 0.01
 #: Random points of each kind (uniform, feasible) in an audit.
 POINTS = 32
@@ -86,7 +86,11 @@ def penalize(program: Program, weight: float) -> EncodedProblem:
     total = np.zeros(q)
     for part in linear:
         total[: len(part)] += part
-    model = QuadraticForm.build(total, np.concatenate(rows), np.concatenate(cols), np.concatenate(values), offset)
+    model = (
+        QuadraticForm.build(total, np.concatenate(rows), np.concatenate(cols), np.concatenate(values), offset)
+        if active
+        else objective
+    )
     return EncodedProblem(
         encoding=Penalty.name,
         version=Penalty.version,
@@ -125,8 +129,8 @@ class Penalty(Encoding):
         objective = QuadraticForm.of(program.cqm)
         proven = bounds(objective, active)
         chosen = min(proven, key=lambda name: proven[name])
-        low, high = objective.range()
-        weight = max(MARGIN * proven[chosen], MIN_SHARE * (high - low)) or 1.0
+        largest = float(np.abs(np.concatenate([objective.linear, objective.values])).max(initial=0.0))
+        weight = max(MARGIN * proven[chosen], MIN_SHARE * largest) or 1.0
         encoded = penalize(program, weight)
         record = {"bounds": proven, "chosen": chosen, "margin": MARGIN}
         return replace(encoded, detail={**encoded.detail, "weight": record})
