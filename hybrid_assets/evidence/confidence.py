@@ -12,12 +12,7 @@ is 0.025 to 0.996).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-
-from hybrid_assets.evidence.gaps import Sense, loss
 
 #: Two-sided level of every interval.
 LEVEL = 0.95
@@ -82,23 +77,6 @@ def confidence(hits: int, trials: int, repeats: int | None = None, level: float 
     low, high = clopper_pearson(hits, trials, level)
     p = hits / trials
     return Confidence(hits, trials, p, low, high, repeats, *(_reached(q, repeats) for q in (p, low, high)))
-
-
-def hits_within(
-    objectives: Sequence[float] | np.ndarray,
-    counts: Sequence[int] | np.ndarray,
-    candidate: float,
-    tolerance: float,
-    sense: Sense,
-) -> int:
-    """How many shots are as good as ``candidate`` or better, within ``tolerance`` (in the objective's own units).
-
-    Args:
-        objectives: objective (or energy, with sense ``min``) of each distinct read-out, shape ``(m,)``.
-        counts: how often each was read out, shape ``(m,)``.
-    """
-    worse = np.array([loss(float(o), candidate, sense) for o in objectives])
-    return int(np.asarray(counts)[worse <= tolerance].sum())
 
 
 def _reached(p: float, repeats: int) -> float:

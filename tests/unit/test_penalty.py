@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_assets.encodings.arrays import QuadraticForm, linear_constraints, states
-from hybrid_assets.encodings.penalty import Penalty, penalize, slack_bits, slack_coefficients
+from hybrid_assets.encodings.penalty import MARGIN, Penalty, penalize, slack_bits, slack_coefficients
 from hybrid_assets.encodings.weights import bounds, feasible_share, threshold
 from hybrid_assets.problems.base import Program
 from resources.failures import InputError, InvariantError
@@ -141,6 +141,7 @@ def test_verdicts_above_the_enumeration_limit() -> None:
     found = bounds(QuadraticForm.of(p.cqm), linear_constraints(p.cqm) or [])
     assert set(found) == {"range", "marginal"}
     assert found["marginal"] < found["range"]
+    assert encoded.penalty_weight == pytest.approx(MARGIN * found["marginal"])
     proven = PENALTY.audit(p, encoded, 0)
     assert proven.penalty_verdict == "proven"
     assert "marginal bound" in proven.penalty_evidence
