@@ -118,7 +118,7 @@ def test_large_dense_program_is_narrowed_quickly() -> None:
     p = model(n, 0, [([(i, 1.0) for i in range(n)], "==", 10)])
     point = np.zeros(n, np.int8)
     point[:10] = 1
-    start = time.perf_counter()
+    start = time.process_time()
     narrowed = narrow(p, Reference(point, -np.arange(n, dtype=float), "first ten"), 16)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert len(narrowed.program.cqm.variables) == 16

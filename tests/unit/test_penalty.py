@@ -231,10 +231,10 @@ def test_a_thousand_edges_are_audited_quickly() -> None:
     cqm.set_objective(
         dimod.BinaryQuadraticModel.from_numpy_vectors(np.ones(n), (i, j, -2.0 * np.ones(edges)), 0.0, "BINARY")
     )
-    start = time.perf_counter()
+    start = time.process_time()
     p = Program(cqm, "cut")
     audit = PENALTY.audit(p, PENALTY.encode(p), 0)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert audit.penalty_verdict == "not needed"
     assert audit.interactions == edges
     assert audit.feasible_share == 1.0
