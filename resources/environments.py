@@ -49,8 +49,8 @@ class Settings:
 
 SETTINGS: dict[str, Settings] = {
     "dev": Settings("dev", backend="aer", fallback=("lightning", "annealer"), max_qubits=14, budget_seconds=5.0),
-    # noisy devices are simulated shot by shot, so payloads are smaller
-    "staging": Settings("staging", backend="aer-noisy", fallback=("aer", "annealer"), max_qubits=10,
+    # a noisy device is a density matrix of 4ⁿ amplitudes, so payloads are smaller
+    "staging": Settings("staging", backend="aer-noisy", fallback=("aer", "annealer"), max_qubits=8,
                         budget_seconds=20.0),
     # no hardware adapter ships yet: jobs stop at the missing backend with a reason, and nothing runs by itself
     "production": Settings("production", backend="hardware", fallback=(), max_qubits=100, budget_seconds=60.0,

@@ -1,4 +1,4 @@
-"""What noise-free gate-model simulators in this process share: one ``run`` over a template of their SDK.
+"""What gate-model simulators in this process share: one ``run`` over a template of their SDK.
 
 Here: capabilities, the cost model, and the job document made from a read-out. Not here: circuits and angle choice
 (``resources.circuits``), or anything of one SDK (``aer``, ``lightning``).
@@ -30,7 +30,7 @@ BROADCAST_SHARE = 0.1
 
 @dataclass
 class GateSimulator(LocalBackend):
-    """A statevector simulator that runs QAOA.
+    """A gate-model simulator that runs QAOA.
 
     Attributes:
         max_qubits: largest payload accepted, 1 to 26 (a statevector of 26 qubits takes 1 GiB).
@@ -40,6 +40,8 @@ class GateSimulator(LocalBackend):
     """
 
     max_qubits: int = 16
+    #: What its rows are evidence of.
+    evidence: ClassVar[EvidenceClass] = EvidenceClass.SIMULATOR
     #: Packages of the SDK; the first is the one whose version is the backend's.
     packages: ClassVar[tuple[str, ...]]
     #: Measured seconds per circuit: a constant, per gate, and per gate and amplitude.
@@ -55,7 +57,7 @@ class GateSimulator(LocalBackend):
 
     def capabilities(self) -> Capabilities:
         """Both QAOA forms on at most ``max_qubits`` variables."""
-        return Capabilities(EvidenceClass.SIMULATOR, self.max_qubits, ("qaoa-ramp", "qaoa-trained"))
+        return Capabilities(self.evidence, self.max_qubits, ("qaoa-ramp", "qaoa-trained"))
 
     def version(self) -> str:
         """Version of the simulator's package."""
@@ -114,7 +116,7 @@ class GateSimulator(LocalBackend):
         return JobResult(
             envelope_digest=envelope.digest,
             samples=samples,
-            evidence_class=EvidenceClass.SIMULATOR,
+            evidence_class=self.evidence,
             backend=self.name,
             backend_version=self.version(),
             sdk_versions={package: version(package) for package in self.packages},
@@ -122,6 +124,7 @@ class GateSimulator(LocalBackend):
             depth=template.depth,
             two_qubit_gates=template.two_qubit_gates,
             shots=len(readout.bits),
+            calibration=self.calibration(),
             tuning_shots=readout.tuning_shots,
             circuits=readout.circuits,
             parameters=readout.parameters,

@@ -6,6 +6,7 @@ kept in a bounded cache per SDK; ``cache_info().misses`` of the two functions co
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,9 +53,23 @@ class QiskitTemplate:
         return readout.to_bool_array(order="little").astype(np.int8)
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Uniform error rates of a noisy gate-model device.
+
+    Attributes:
+        one_qubit, two_qubit: depolarizing probability after each gate.
+        readout: probability that a bit is read wrongly.
+    """
+
+    one_qubit: float
+    two_qubit: float
+    readout: float
+
+
 @lru_cache(maxsize=32)
-def qiskit_template(structure: Structure) -> QiskitTemplate:
-    """The template of this structure for Aer's statevector simulator."""
+def qiskit_template(structure: Structure, noise: Noise | None = None) -> QiskitTemplate:
+    """The template of this structure for Aer's statevector simulator; with noise, for its density matrix."""
     from qiskit import QuantumCircuit, transpile
     from qiskit.circuit import ParameterVector
     from qiskit_aer import AerSimulator
@@ -71,8 +86,23 @@ def qiskit_template(structure: Structure) -> QiskitTemplate:
         circuit.rx(next(angle), range(n))
     circuit.measure(range(n), range(n))
     options: dict[str, object] = {"method": "statevector", "max_parallel_threads": 1}
+    if noise is not None:
+        # one density matrix serves all shots; trajectories would run the circuit once a shot
+        options |= {"method": "density_matrix", "noise_model": _noise_model(noise)}
     compiled = transpile(circuit, AerSimulator(**options), optimization_level=1, seed_transpiler=0)
     return QiskitTemplate(compiled, options)
+
+
+def _noise_model(noise: Noise) -> object:
+    from qiskit_aer.noise import NoiseModel, ReadoutError, depolarizing_error
+
+    model = NoiseModel(basis_gates=["h", "rz", "rx", "rzz"])
+    # rz is a change of frame on real devices: no pulse, no error
+    model.add_all_qubit_quantum_error(depolarizing_error(noise.one_qubit, 1), ["h", "rx"])
+    model.add_all_qubit_quantum_error(depolarizing_error(noise.two_qubit, 2), ["rzz"])
+    wrong = noise.readout
+    model.add_all_qubit_readout_error(ReadoutError([[1 - wrong, wrong], [wrong, 1 - wrong]]))
+    return model
 
 
 class PennyLaneTemplate:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from resources.backends.aer import Aer
+from resources.backends.aer_noisy import AerNoisy
 from resources.backends.annealer import Annealer
 from resources.backends.base import QuantumBackend
 from resources.backends.conformance import BackendConformance
@@ -24,6 +25,11 @@ class TestAer(BackendConformance):
 class TestLightning(BackendConformance):
     def backend(self) -> QuantumBackend:
         return Lightning()
+
+
+class TestAerNoisy(BackendConformance):
+    def backend(self) -> QuantumBackend:
+        return AerNoisy()
 
 
 class TestAnnealer(BackendConformance):
