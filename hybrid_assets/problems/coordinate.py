@@ -191,7 +191,7 @@ class Lines:
         table = self._table(texts, start, unweighted)
         ends, values = table[:, :2], table[:, 2] if table.shape[1] == 3 else np.ones(len(table))
 
-        def refuse(wrong: np.ndarray, problem: str, fix: str) -> None:
+        def refuse(wrong: np.ndarray | np.bool_, problem: str, fix: str) -> None:
             if wrong.any():
                 k = int(np.argmax(wrong))
                 raise self.error(start + k, problem.format(text=" ".join(texts[k].split())), fix)
@@ -203,7 +203,7 @@ class Lines:
             "give every coefficient as a plain number",
         )
         refuse(
-            np.any(ends != np.floor(ends), axis=1),
+            (ends != np.floor(ends)).any(axis=1),
             "an index of {text!r} is not a whole number",
             "indices are whole numbers",
         )

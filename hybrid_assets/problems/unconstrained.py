@@ -176,7 +176,8 @@ def draw_matrix(axes: Axes, quadratic: Quadratic, bits: np.ndarray | None = None
     np.add.at(picture, (cell, cell), quadratic.linear)
     for a, b in ((quadratic.rows, quadratic.cols), (quadratic.cols, quadratic.rows)):
         np.add.at(picture, (cell[a], cell[b]), quadratic.values / 2)
-    limit = float(np.abs(picture).max()) or 1.0
+    filled = np.abs(picture[picture != 0])
+    limit = float(np.percentile(filled, 95)) if filled.size else 1.0
     shown = axes.imshow(
         picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest", extent=(0.5, n + 0.5, n + 0.5, 0.5)
     )

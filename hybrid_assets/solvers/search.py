@@ -1,0 +1,119 @@
+"""What the heuristics for programs without constraints share: the polynomial's arrays, the clock and the record.
+
+Here: reading a program into arrays, and keeping the best solution with its trajectory within the budget. Not here: any
+single search.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hybrid_assets.solvers.base import SolverResult, SolveTask
+
+if TYPE_CHECKING:
+    import dimod
+
+    from hybrid_assets.problems.base import Program
+
+#: Families whose programs have no constraints.
+FAMILIES = frozenset({"qubo", "maxcut"})
+
+
+def bqm_of(program: Program) -> dimod.BinaryQuadraticModel:
+    """The objective of a program without constraints, BINARY over ``0 … n-1``.
+
+    Raises:
+        ValueError: the program has constraints, or its variables are not ``0 … n-1``.
+    """
+    import dimod
+
+    cqm = program.cqm
+    if cqm.constraints:
+        raise ValueError("this solver takes programs without constraints")
+    if list(cqm.variables) != list(range(len(cqm.variables))):
+        raise ValueError("the variables of a program are 0 … n-1")
+    objective = cqm.objective
+    # the objective may mention fewer variables than the program, and in another order
+    linear = np.zeros(len(cqm.variables))
+    for variable, bias in objective.iter_linear():
+        linear[variable] = bias
+    flat = np.fromiter((x for term in objective.iter_quadratic() for x in term), dtype=np.float64)
+    rows, cols, values = flat.reshape(-1, 3).T
+    # sorted pairs are inserted an order of magnitude faster
+    heads, tails = np.minimum(rows, cols).astype(np.int64), np.maximum(rows, cols).astype(np.int64)
+    order = np.lexsort((tails, heads))
+    return dimod.BinaryQuadraticModel.from_numpy_vectors(
+        linear, (heads[order], tails[order], values[order]), float(objective.offset), dimod.BINARY
+    )
+
+
+def best_of(found: dimod.SampleSet) -> tuple[np.ndarray, float]:
+    """The lowest sample as int8 bits in variable order, and its energy."""
+    row = int(np.argmin(found.record.energy))
+    order = np.argsort(np.asarray(found.variables))
+    return (found.record.sample[row][order] > 0).astype(np.int8), float(found.record.energy[row])
+
+
+@dataclass
+class Record:
+    """Best solution so far within a budget; the clock runs from construction.
+
+    Energies are those of the program (minimized); objectives are ``family.evaluate``.
+    """
+
+    task: SolveTask
+    budget: float
+    started: float = field(default_factory=time.perf_counter)
+    energy: float = np.inf
+    objective: float | None = None
+    values: np.ndarray | None = None
+    trajectory: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget that are left; negative when it is overdrawn."""
+        return self.budget - self.elapsed
+
+    @property
+    def done(self) -> bool:
+        """Whether the budget is spent or the proven target reached."""
+        return self.left <= 0 or (self.objective is not None and self.task.reached(self.objective))
+
+    def offer(self, assignment: np.ndarray, energy: float, at: float | None = None) -> bool:
+        """Keep an assignment (bits in variable order) if its energy is the lowest so far; answers whether it is.
+
+        Args:
+            at: seconds since the start when it was found, if not now.
+        """
+        if not energy < self.energy:
+            return False
+        solution = self.task.family.complete(self.task.instance, np.asarray(assignment, dtype=np.int8))
+        self.energy, self.values, self.objective = float(energy), solution.values, solution.evaluation.objective
+        self.trajectory.append((self.elapsed if at is None else at, self.objective))
+        return True
+
+    def result(self, solver: str, package: str, seed: int, evaluations: int) -> SolverResult:
+        """The result of a heuristic: no bound, no proof."""
+        from importlib.metadata import version
+
+        return SolverResult(
+            solver=solver,
+            version=f"{package} {version(package)}",
+            status="no solution" if self.values is None else "feasible",
+            values=self.values,
+            objective=self.objective,
+            bound=None,
+            seconds=self.elapsed,
+            trajectory=tuple(self.trajectory),
+            seed=seed,
+            evaluations=evaluations,
+        )
