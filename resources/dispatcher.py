@@ -1,33 +1,61 @@
 """Dispatch: intent first, then submit, then the result, each step a transaction in the ledger.
 
-Here: submit, result, the fallback path with its reasons. Not here: SDK calls (``backends``) or policy about who may
-ask for what. Retries are tenacity's; which failures are retried, rerouted or stopped is ``failures.CONSEQUENCE``.
+Here: submit, result, recovery after a crash, the fallback path with its reasons. Not here: SDK calls (``backends``) or
+policy about who may ask for what. Retries are tenacity's; which failures are retried, rerouted or stopped is
+``failures.CONSEQUENCE``.
+
+Who may change a job: the process that claimed its current attempt. Every change names the state (and, while sending,
+the attempt) it starts from, so of two processes one goes on and the other sees ``Conflict`` and looks again.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from resources.artifacts import ArtifactStore
 from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
-from resources.envelope import Hop, JobEnvelope, JobResult
+from resources.envelope import EvidenceClass, Hop, JobEnvelope, JobResult
 from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, InvariantError
 from resources.ledger import Conflict, Job, Ledger, is_alive, job_id_of, result_of, this_process
 
 if TYPE_CHECKING:
     import dimod
 
+#: Refusals that leave no doubt: the backend has not taken the job.
+_REFUSED = frozenset(
+    {FailureClass.INPUT, FailureClass.CAPABILITY, FailureClass.SATURATION, FailureClass.CIRCUIT, FailureClass.INTERNAL}
+)
+#: The backend cannot answer just now: what it has stays there, and the next look may succeed.
+_LATER = frozenset({FailureClass.TRANSIENT, FailureClass.SATURATION})
+#: Evidence classes, the weakest first.
+_STRENGTH = tuple(reversed(EvidenceClass))
+
 
 class JobFailed(HybridError):
-    """A job ended without a result; the message is the ledger's."""
+    """A job ended without a result; the message and the failure class are the ledger's."""
 
     def __init__(self, job: Job) -> None:
+        self.job = job
+        kind = (job.error or "").partition(":")[0]
+        self.failure_class = FailureClass(kind) if kind in set(FailureClass) else FailureClass.BACKEND
         super().__init__(f"{job.job_id} ended as {job.state}: {job.error or 'no reason recorded'}")
+
+    def __reduce__(self) -> tuple[type[JobFailed], tuple[Job]]:
+        return (type(self), (self.job,))
+
+
+class Ambiguous(HybridError):
+    """A backend may or may not have taken a job, and cannot be asked just now."""
+
+    failure_class = FailureClass.TRANSIENT
 
 
 def _retryable(error: BaseException) -> bool:
@@ -53,7 +81,7 @@ class Dispatcher:
         """The backend of this name.
 
         Raises:
-            BackendError: class ``capability`` when it is not registered.
+            BackendError: class ``capability`` when it is not registered or its package is missing.
         """
         if name not in self._backends:
             if name not in self._factories:
@@ -61,7 +89,10 @@ class Dispatcher:
                     f"no backend is registered as {name!r} (registered: {', '.join(sorted(self._factories))})",
                     FailureClass.CAPABILITY,
                 )
-            self._backends[name] = self._factories[name]()
+            try:
+                self._backends[name] = self._factories[name]()
+            except ImportError as error:
+                raise BackendError(f"backend {name} cannot be loaded: {error}", FailureClass.CAPABILITY) from error
         return self._backends[name]
 
     @property
@@ -72,24 +103,19 @@ class Dispatcher:
     def submit(self, envelope: JobEnvelope) -> Job:
         """Intent, submit, and for local backends the result; safe to call again at any time.
 
+        A failed or timed-out job is sent again as a new attempt; what a dead process left is taken over.
+
         Raises:
-            InvariantError: the payload does not match its reference.
+            HybridError: class ``internal`` or ``circuit``, a defect, which the job's row records as well.
+            BackendError: the backend that holds the job, or may hold it, cannot be used from here.
         """
         job = self.ledger.intend(envelope)
-        if job.state in ("failed", "timed_out"):
-            job = self._claim(job, "intended", "asked for again")
-        elif job.state == "submitting" and not is_alive(job.claimed_by):
-            job = self._adopt_or_reset(job, envelope)
-        elif job.state == "submitted":
-            return self._collect(job, self.ledger.envelope(job.envelope_digest))
-        if job.state != "intended":
-            return job
-        try:
-            job = self.ledger.move(job.job_id, "submitting", expect="intended", attempts=job.attempts + 1,
-                                   claimed_by=this_process())
-        except Conflict:
-            return self.ledger.job(job.job_id)
-        return self._send(job, self.ledger.envelope(job.envelope_digest))
+        while True:
+            try:
+                return self._advance(job)
+            except Conflict:
+                # another process was faster: go on from where it has brought the job
+                job = self.ledger.job(job.job_id)
 
     def result(self, envelope: JobEnvelope) -> JobResult | None:
         """The result of a submitted envelope, ``None`` while it is pending; marked ``cached`` when another envelope
@@ -99,13 +125,16 @@ class Dispatcher:
             JobFailed: the job ended without a result.
         """
         job = self.ledger.intend(envelope)
-        if job.state == "submitted":
-            job = self._collect(job, self.ledger.envelope(job.envelope_digest))
+        if job.state in ("submitted", "running"):
+            try:
+                job = self._collect(job, self.ledger.envelope(job.envelope_digest))
+            except Conflict:
+                job = self.ledger.job(job.job_id)
         if job.state in ("failed", "cancelled", "timed_out", "rejected"):
             raise JobFailed(job)
-        if job.state != "succeeded" or job.result_ref is None:
+        if job.state != "succeeded":
             return None
-        result = result_of(job, self.artifacts.get(job.result_ref))
+        result = self._stored(job)
         if job.envelope_digest == envelope.digest:
             return result
         return result.model_copy(update={"envelope_digest": envelope.digest, "cached": True})
@@ -120,39 +149,81 @@ class Dispatcher:
         Raises:
             JobFailed: it has none.
         """
-        job = self.ledger.job(job_id)
-        if job.result_ref is None:
-            raise JobFailed(job)
-        return result_of(job, self.artifacts.get(job.result_ref))
+        return self._stored(self.ledger.job(job_id))
 
     def run(self, envelope: JobEnvelope, patience: float | None = None) -> JobResult | None:
         """Submit, then wait up to ``patience`` seconds (default: the envelope's total) if another process holds the
         job."""
         deadline = time.monotonic() + (envelope.timeout.total if patience is None else patience)
-        while True:
-            job = self.submit(envelope)
-            if job.state not in ("submitting", "running") or time.monotonic() > deadline:
-                return self.result(envelope)
+        while self.submit(envelope).state == "submitting" and time.monotonic() < deadline:
             time.sleep(0.1)
+        return self.result(envelope)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _claim(self, job: Job, state: str, detail: str) -> Job:
-        try:
-            return self.ledger.move(job.job_id, state, detail, expect=job.state, error=None)
-        except Conflict:
-            return self.ledger.job(job.job_id)
+    def _stored(self, job: Job) -> JobResult:
+        if job.result_ref is None:
+            raise JobFailed(job)
+        return result_of(job, self.artifacts.get(job.result_ref))
 
-    def _adopt_or_reset(self, job: Job, envelope: JobEnvelope) -> Job:
-        """A submitting process died: adopt the job if its backend knows the key, else it never got there."""
-        handle = self.backend(job.backend).find(envelope.idempotency_key)
+    def _advance(self, job: Job) -> Job:
+        """Bring a job as far as this process can."""
+        envelope = self.ledger.envelope(job.envelope_digest)
+        if job.state == "submitting" and _abandoned(job, envelope):
+            job = self.ledger.move(
+                job.job_id,
+                "ambiguous",
+                f"{job.claimed_by} died while submitting",
+                expect="submitting",
+                attempt=job.attempts,
+            )
+        if job.state == "ambiguous":
+            job = self._reconcile(job, envelope)
+        if job.state in ("submitted", "running"):
+            return self._collect(job, envelope)
+        if job.state in ("failed", "timed_out"):
+            job = self.ledger.move(
+                job.job_id, "intended", "asked for again", expect=job.state, attempt=job.attempts, error=None
+            )
+        if job.state != "intended":
+            return job
+        job = self.ledger.move(
+            job.job_id,
+            "submitting",
+            f"to {envelope.backend}",
+            expect="intended",
+            attempt=job.attempts,
+            attempts=job.attempts + 1,
+            claimed_by=this_process(),
+            backend=envelope.backend,
+            provider_id=None,
+            fallback_path="[]",
+        )
+        return self._send(job, envelope)
+
+    def _reconcile(self, job: Job, envelope: JobEnvelope) -> Job:
+        """Adopt an ambiguous job if its backend knows the key; else it never got there."""
+        try:
+            handle = _living(self.backend(job.backend), envelope.idempotency_key)
+        except BackendError as error:
+            if error.failure_class in _LATER:
+                return job
+            raise
         if handle is None:
-            return self._claim(job, "intended", f"{job.claimed_by} died while submitting; the backend has no such job")
-        job = self.ledger.move(job.job_id, "submitted", "adopted by its key", expect="submitting",
-                               provider_id=handle.provider_id)
-        return self._collect(job, envelope)
+            return self.ledger.move(
+                job.job_id, "intended", f"{job.backend} has no such job", expect="ambiguous", attempt=job.attempts
+            )
+        return self.ledger.move(
+            job.job_id,
+            "submitted",
+            f"found at {job.backend} by its key",
+            expect="ambiguous",
+            attempt=job.attempts,
+            provider_id=handle.provider_id,
+        )
 
     def _send(self, job: Job, envelope: JobEnvelope) -> Job:
+        """Send a claimed job along the chain of backends until one takes it."""
         hops: list[Hop] = []
         chain = (envelope.backend, *envelope.fallback)
         try:
@@ -160,26 +231,80 @@ class Dispatcher:
             for position, name in enumerate(chain):
                 following = chain[position + 1] if position + 1 < len(chain) else None
                 try:
-                    handle = self._submit_to(name, envelope, payload)
+                    handle = self._submit_to(name, envelope, payload, look_first=job.attempts > 1)
                     break
                 except BackendError as error:
-                    consequence = CONSEQUENCE[error.failure_class]
-                    hops.append(Hop(backend=name, failure_class=error.failure_class, reason=str(error),
-                                    next_backend=following if consequence != "stop" else None))
-                    if consequence == "stop" or following is None:
+                    stop = CONSEQUENCE[error.failure_class] == "stop"
+                    hops.append(
+                        Hop(
+                            backend=name,
+                            failure_class=error.failure_class,
+                            reason=str(error),
+                            next_backend=None if stop else following,
+                        )
+                    )
+                    if stop or following is None:
                         raise
-            job = self.ledger.move(job.job_id, "submitted", f"to {name}", provider_id=handle.provider_id,
-                                   backend=name)
-            return self._collect(job, envelope, tuple(hops))
+                    # written before the next one is called, so that a successor asks the right one
+                    job = self.ledger.move(
+                        job.job_id,
+                        "submitting",
+                        f"to {following} after {name}: {error}",
+                        expect="submitting",
+                        attempt=job.attempts,
+                        backend=following,
+                        fallback_path=_as_json(hops),
+                    )
+            try:
+                # a local backend has the result already: nobody ever sees its job as submitted and without one
+                if self.backend(job.backend).status(handle) is ProviderStatus.SUCCEEDED:
+                    return self._store(job, envelope, handle)
+            except BackendError as error:
+                if error.failure_class not in _LATER:
+                    raise
+            job = self.ledger.move(
+                job.job_id,
+                "submitted",
+                f"to {job.backend}",
+                expect="submitting",
+                attempt=job.attempts,
+                provider_id=handle.provider_id,
+            )
+            return self._collect(job, envelope)
+        except Conflict:
+            raise
+        except Ambiguous as error:
+            return self.ledger.move(job.job_id, "ambiguous", str(error), expect="submitting", attempt=job.attempts)
         except Exception as error:
-            # an interrupt is no Exception: it leaves the claim, which the next process finds dead
-            current = self.ledger.job(job.job_id)
-            kind = error.failure_class if isinstance(error, HybridError) else FailureClass.INTERNAL
-            path = " → ".join(f"{h.backend}: {h.reason}" for h in hops) or str(error)
-            failed = self.ledger.move(current.job_id, "failed", path, error=f"{kind}: {path}")
-            if kind in (FailureClass.INTERNAL, FailureClass.CIRCUIT):
-                raise
-            return failed
+            return self._fail(job, error, hops)
+        except BaseException:
+            # interrupted: this process may live on, so the claim is given back and the next caller looks again
+            with suppress(Exception):
+                self.ledger.move(
+                    job.job_id, "ambiguous", "interrupted while submitting", expect="submitting", attempt=job.attempts
+                )
+            raise
+
+    def _fail(self, job: Job, error: Exception, hops: list[Hop]) -> Job:
+        """Record why a job ended; a defect is raised as well."""
+        kind = error.failure_class if isinstance(error, HybridError) else FailureClass.INTERNAL
+        # the text of a foreign exception may quote what it was given: its first line is enough
+        reason = str(error) if isinstance(error, HybridError) else f"{type(error).__name__}: {error}".split("\n")[0]
+        if hops:
+            left = [f"{hop.backend}: {hop.reason}" for hop in hops]
+            reason = " → ".join(left if hops[-1].reason == str(error) else [*left, f"{job.backend}: {reason}"])
+        failed = self.ledger.move(
+            job.job_id,
+            "failed",
+            reason[:2000],
+            expect=job.state,
+            attempt=job.attempts,
+            error=f"{kind}: {reason}"[:2000],
+            fallback_path=_as_json(hops),
+        )
+        if kind in (FailureClass.INTERNAL, FailureClass.CIRCUIT):
+            raise error
+        return failed
 
     def _payload(self, envelope: JobEnvelope) -> dimod.BinaryQuadraticModel:
         import dimod
@@ -192,39 +317,145 @@ class Dispatcher:
             )
         return payload
 
-    def _submit_to(self, name: str, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobHandle:
-        backend = self.backend(name)
+    def _as_sent(self, name: str, envelope: JobEnvelope) -> JobEnvelope:
+        """The envelope as this backend gets it: another kind of machine answers with its own algorithm."""
+        offered = self.backend(name).capabilities().algorithms
+        if name == envelope.backend or envelope.algorithm.name in offered:
+            return envelope
+        return envelope.model_copy(update={"algorithm": envelope.algorithm.model_copy(update={"name": offered[0]})})
+
+    def _submit_to(
+        self, name: str, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, look_first: bool
+    ) -> JobHandle:
+        """Send with retries; before anything is sent a second time, the backend is asked whether it has it.
+
+        Raises:
+            BackendError: it has not taken the job.
+            Ambiguous: nobody knows whether it has.
+        """
+        backend, key = self.backend(name), envelope.idempotency_key
         missing = backend.available()
         if missing:
             raise BackendError(f"{name} cannot be used: {missing}", FailureClass.CAPABILITY)
-        offered = backend.capabilities().algorithms
-        if name != envelope.backend and envelope.algorithm.name not in offered:
-            # another kind of machine answers a rerouted job with its own algorithm
-            algorithm = envelope.algorithm.model_copy(update={"name": offered[0]})
-            envelope = envelope.model_copy(update={"algorithm": algorithm})
-        attempt = retry(retry=retry_if_exception(_retryable), stop=stop_after_attempt(3), reraise=True,
-                        wait=wait_random_exponential(multiplier=0.2, max=envelope.timeout.queue))
-        return attempt(backend.submit)(envelope, payload, envelope.idempotency_key)
+        sent = self._as_sent(name, envelope)
+        look = look_first
 
-    def _collect(self, job: Job, envelope: JobEnvelope, hops: tuple[Hop, ...] = ()) -> Job:
-        """Store the result if the provider has it."""
-        backend = self.backend(job.backend)
-        handle = backend.find(envelope.idempotency_key)
-        if handle is None:
-            # a local backend forgets its jobs with its process: this one can only be run again
-            return self.ledger.move(job.job_id, "failed", "the backend lost the job",
-                                    error="backend: the backend lost the job")
-        status = backend.status(handle)
-        if status in (ProviderStatus.QUEUED, ProviderStatus.RUNNING):
-            return job
-        if status in (ProviderStatus.FAILED, ProviderStatus.CANCELLED):
-            return self.ledger.move(job.job_id, status.value, "as the provider says", error=f"backend: {status}")
-        result = backend.result(handle).model_copy(
-            update={"envelope_digest": job.envelope_digest, "attempts": job.attempts, "fallback_path": hops}
+        @retry(
+            retry=retry_if_exception(_retryable),
+            stop=stop_after_attempt(3),
+            reraise=True,
+            wait=wait_random_exponential(multiplier=0.2, max=envelope.timeout.queue),
         )
+        def send() -> JobHandle:
+            nonlocal look
+            known = _living(backend, key) if look else None
+            look = True
+            return known or backend.submit(sent, payload, key)
+
+        try:
+            return send()
+        except BackendError as error:
+            if error.failure_class in _REFUSED:
+                raise
+            # the answer may have been lost on its way back
+            try:
+                known = _living(backend, key)
+            except BackendError as silence:
+                raise Ambiguous(f"{name} may have the job ({error}) and cannot be asked ({silence})") from None
+            if known is None:
+                raise
+            return known
+
+    def _collect(self, job: Job, envelope: JobEnvelope) -> Job:
+        """Store the result of a submitted job if the provider has it."""
+        try:
+            backend = self.backend(job.backend)
+            handle = backend.find(envelope.idempotency_key)
+            if handle is None:
+                raise BackendError(f"{job.backend} has lost the job", FailureClass.BACKEND)
+            status = backend.status(handle)
+            if status is ProviderStatus.RUNNING and job.state == "submitted":
+                return self.ledger.move(job.job_id, "running", "as the provider says", expect="submitted")
+            if status in (ProviderStatus.QUEUED, ProviderStatus.RUNNING):
+                return job
+            if status is ProviderStatus.CANCELLED:
+                return self.ledger.move(
+                    job.job_id,
+                    "cancelled",
+                    "as the provider says",
+                    expect=job.state,
+                    error=f"backend: {job.backend} cancelled it",
+                )
+            if status is ProviderStatus.FAILED:
+                raise BackendError(f"{job.backend} says that the job failed", FailureClass.BACKEND)
+            return self._store(job, envelope, handle)
+        except Conflict:
+            raise
+        except Exception as error:
+            if isinstance(error, BackendError) and error.failure_class in _LATER:
+                return job
+            if isinstance(error, BackendError) and error.failure_class is FailureClass.CAPABILITY:
+                # it cannot be asked from here at all; the job is where it was
+                raise
+            return self._fail(job, error, _hops(job))
+
+    def _store(self, job: Job, envelope: JobEnvelope, handle: JobHandle) -> Job:
+        """Fetch, verify and keep a finished job's result.
+
+        Raises:
+            InvariantError: it answers another job, or claims more than its backend can be.
+        """
+        backend = self.backend(job.backend)
+        result = backend.result(handle)
+        expected = self._as_sent(job.backend, envelope).digest
         best = backend.capabilities().evidence_class
-        order = ["classical", "surrogate", "simulator", "emulator", "hardware"]
-        if order.index(result.evidence_class) > order.index(best):
+        if result.envelope_digest != expected:
+            raise InvariantError(f"{job.backend} answered envelope {result.envelope_digest}, asked was {expected}")
+        if result.backend != job.backend:
+            raise InvariantError(f"{job.backend} answered in the name of {result.backend}")
+        if result.width != envelope.payload_variables:
+            raise InvariantError(
+                f"{job.backend} answered {result.width} variables, the job has {envelope.payload_variables}"
+            )
+        if _STRENGTH.index(result.evidence_class) > _STRENGTH.index(best):
             raise InvariantError(f"{job.backend} claims {result.evidence_class}, it can only be {best}")
+        result = result.model_copy(
+            update={
+                "envelope_digest": job.envelope_digest,
+                "attempts": job.attempts,
+                "fallback_path": tuple(_hops(job)),
+            }
+        )
         reference = self.artifacts.put(result.model_dump_json().encode())
-        return self.ledger.move(job.job_id, "succeeded", f"result {reference}", result_ref=reference)
+        return self.ledger.move(
+            job.job_id,
+            "succeeded",
+            f"result {reference}",
+            expect=job.state,
+            attempt=job.attempts,
+            through="submitted" if job.state == "submitting" else None,
+            provider_id=handle.provider_id,
+            result_ref=reference,
+        )
+
+
+def _living(backend: QuantumBackend, key: str) -> JobHandle | None:
+    """The backend's job with this key, unless it ended without a result."""
+    handle = backend.find(key)
+    if handle is None or backend.status(handle) in (ProviderStatus.FAILED, ProviderStatus.CANCELLED):
+        return None
+    return handle
+
+
+def _abandoned(job: Job, envelope: JobEnvelope) -> bool:
+    """Whether the claiming process is dead, or (another host, a reused process number) silent for far too long."""
+    patience = 2 * envelope.timeout.total * (1 + len(envelope.fallback))
+    return not is_alive(job.claimed_by) or (datetime.now(UTC) - job.updated_at).total_seconds() > patience
+
+
+def _as_json(hops: list[Hop]) -> str:
+    return json.dumps([hop.model_dump() for hop in hops])
+
+
+def _hops(job: Job) -> list[Hop]:
+    return [Hop.model_validate(hop) for hop in json.loads(job.fallback_path)]

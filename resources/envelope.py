@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from enum import StrEnum
-from functools import cached_property
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -54,9 +52,9 @@ def digest_of(document: Any) -> str:
 
 
 class Frozen(BaseModel):
-    """A document that cannot change and knows no unknown field."""
+    """A document that cannot change, knows no unknown field and holds only finite numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TimeoutBudget(Frozen):
@@ -77,7 +75,8 @@ class Algorithm(Frozen):
     """The quantum (or surrogate) algorithm and everything that changes its answer.
 
     ``qaoa-ramp``: linear-ramp QAOA; the ramp length (where the phase ramp ends, in units of 1/sqrt(Σh² + ΣJ²)) is
-    chosen from ``ramp_lengths`` by the CVaR of ``tuning_shots`` shots each. ``qaoa-trained``: the ramp's angles are the start of a derivative-free training on the CVaR.
+    chosen from ``ramp_lengths`` by the CVaR of ``tuning_shots`` shots each. ``qaoa-trained``: the ramp's angles are
+    the start of a derivative-free training on the CVaR.
     ``annealing``: a dimod sampler.
     """
 
@@ -93,7 +92,10 @@ class Algorithm(Frozen):
 
 
 class JobEnvelope(Frozen):
-    """One immutable job. Its ``digest`` names it; its ``idempotency_key`` says what counts as the same job."""
+    """One immutable job. Its ``digest`` names it; its ``idempotency_key`` says what counts as the same job.
+
+    Neither is cached: ``model_copy`` would hand a cached digest on to the changed copy.
+    """
 
     schema_version: Literal["1"] = SCHEMA_VERSION
     correlation_id: str
@@ -121,7 +123,7 @@ class JobEnvelope(Frozen):
     parent_digest: str | None = None
     tags: dict[str, str] = {}
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of the whole envelope, correlation id apart.
 
@@ -129,7 +131,7 @@ class JobEnvelope(Frozen):
         """
         return digest_of(self.model_dump(mode="json", exclude={"correlation_id"}))
 
-    @cached_property
+    @property
     def idempotency_key(self) -> str:
         """Digest of problem, algorithm and its version, backend, shots, seed and repetition (design §4)."""
         return digest_of(
@@ -206,6 +208,6 @@ class JobResult(Frozen):
             raise ValueError("the samples' counts must add up to shots")
         if any(len(s.bits) != self.width or set(s.bits) - {"0", "1"} for s in self.samples):
             raise ValueError("every sample must have one bit per variable")
-        if any(not math.isfinite(s.energy) for s in self.samples):
-            raise ValueError("every energy must be finite")
+        if len({s.bits for s in self.samples}) != len(self.samples):
+            raise ValueError("every read-out must be listed once, with its count")
         return self

@@ -24,30 +24,36 @@ class Home:
     @classmethod
     def from_environment(cls) -> Home:
         """The folder named by ``HYBRID_HOME``, else ``var/`` in the checkout."""
-        return cls(Path(os.environ.get("HYBRID_HOME") or PROJECT / "var").expanduser().resolve())
+        return cls(_folder("HYBRID_HOME", PROJECT / "var"))
 
     @property
     def lake(self) -> Path:
+        """Delta tables."""
         return self.root / "lake"
 
     @property
     def artifacts(self) -> Path:
+        """Content-addressed payload blobs."""
         return self.root / "artifacts"
 
     @property
     def ledger(self) -> Path:
+        """The SQLite file of job states and landed files."""
         return self.root / "ledger.db"
 
     @property
     def warehouse(self) -> Path:
+        """The published DuckDB file."""
         return self.root / "warehouse.duckdb"
 
     @property
     def report(self) -> Path:
+        """The report's page."""
         return self.root / "report" / "index.html"
 
     @property
     def dagster(self) -> Path:
+        """Dagster's own storage."""
         return self.root / "dagster"
 
     @property
@@ -66,13 +72,27 @@ class Home:
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".writable-{os.getpid()}"
             probe.touch()
-            probe.unlink()
+            # another thread may have removed it
+            probe.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(str(self.root), "HYBRID_HOME", f"state cannot be written there ({error.strerror})",
-                             "set HYBRID_HOME to a folder you may write to") from None
+            raise InputError(
+                str(self.root),
+                "HYBRID_HOME",
+                f"state cannot be written there ({error.strerror})",
+                "set HYBRID_HOME to a folder you may write to",
+            ) from None
         return self
 
 
 def inbox() -> Path:
     """The folder that is watched for input files: ``HYBRID_INBOX``, else ``data/inbox`` in the checkout."""
-    return Path(os.environ.get("HYBRID_INBOX") or PROJECT / "data" / "inbox").expanduser().resolve()
+    return _folder("HYBRID_INBOX", PROJECT / "data" / "inbox")
+
+
+def _folder(variable: str, default: Path) -> Path:
+    try:
+        return Path(os.environ.get(variable) or default).expanduser().resolve()
+    except (RuntimeError, OSError) as error:
+        raise InputError(
+            variable, "value", f"{os.environ.get(variable)!r} is no folder ({error})", "give the path of a folder"
+        ) from None

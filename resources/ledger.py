@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from resources.envelope import JobEnvelope, JobResult
-from resources.failures import HybridError, InvariantError
+from resources.failures import FailureClass, HybridError, InputError, InvariantError
 
 METADATA = sa.MetaData()
+
+
+class Moment(sa.types.TypeDecorator[datetime]):
+    """A time with its zone; SQLite forgets that it was stored as UTC."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """The zone, where the database dropped it."""
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
 
 JOBS = sa.Table(
     "jobs",
@@ -40,8 +53,9 @@ JOBS = sa.Table(
     sa.Column("provider_id", sa.String),
     sa.Column("result_ref", sa.String),
     sa.Column("error", sa.String),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("fallback_path", sa.String, nullable=False, default="[]"),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
 )
 
 EVENTS = sa.Table(
@@ -50,7 +64,7 @@ EVENTS = sa.Table(
     sa.Column("job_id", sa.ForeignKey("jobs.job_id"), primary_key=True),
     sa.Column("sequence", sa.Integer, primary_key=True),
     sa.Column("state", sa.String, nullable=False),
-    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("at", Moment, nullable=False),
     sa.Column("detail", sa.String, nullable=False, default=""),
 )
 
@@ -59,7 +73,7 @@ ENVELOPES = sa.Table(
     METADATA,
     sa.Column("digest", sa.String, primary_key=True),
     sa.Column("document", sa.String, nullable=False),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
 )
 
 LANDINGS = sa.Table(
@@ -74,14 +88,15 @@ LANDINGS = sa.Table(
     sa.Column("content_ref", sa.String, nullable=False),
     sa.Column("options", sa.String, nullable=False, default="{}"),
     sa.Column("state", sa.String, nullable=False, default="present"),
-    sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
 )
 
 #: Legal state changes of a job (design §4).
 TRANSITIONS: dict[str, frozenset[str]] = {
     "intended": frozenset({"submitting", "awaiting_approval", "cancelled", "failed"}),
     "awaiting_approval": frozenset({"submitting", "rejected", "cancelled"}),
-    "submitting": frozenset({"submitted", "ambiguous", "failed", "timed_out", "intended"}),
+    # to itself: sent on to the next backend of the fallback policy
+    "submitting": frozenset({"submitting", "submitted", "ambiguous", "failed", "timed_out"}),
     "ambiguous": frozenset({"submitted", "intended", "failed", "cancelled"}),
     "submitted": frozenset({"running", "succeeded", "failed", "cancelled", "timed_out"}),
     "running": frozenset({"succeeded", "failed", "cancelled", "timed_out"}),
@@ -112,6 +127,7 @@ class Job:
     provider_id: str | None
     result_ref: str | None
     error: str | None
+    fallback_path: str
     created_at: datetime
     updated_at: datetime
 
@@ -142,8 +158,18 @@ def is_alive(claim: str | None) -> bool:
     return True
 
 
+def _is_contention(error: BaseException) -> bool:
+    """Whether trying again can help: the database is busy, or (not SQLite) lost or raced."""
+    if not isinstance(error, sa.exc.OperationalError | sa.exc.IntegrityError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        # the low byte is the primary code; the rest tells variants of it apart
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return True
+
+
 _patient = retry(
-    retry=retry_if_exception_type(sa.exc.OperationalError),
+    retry=retry_if_exception(_is_contention),
     wait=wait_random_exponential(multiplier=0.01, max=0.5),
     stop=stop_after_delay(30),
     reraise=True,
@@ -151,7 +177,11 @@ _patient = retry(
 
 
 class Ledger:
-    """Durable job states behind a SQLAlchemy URL (``sqlite:///…`` or ``postgresql+psycopg2://…``)."""
+    """Durable job states behind a SQLAlchemy URL (``sqlite:///…`` or ``postgresql+psycopg2://…``).
+
+    Raises:
+        InputError: the database cannot be opened or written, or is none.
+    """
 
     def __init__(self, url: str) -> None:
         self.engine = sa.create_engine(url)
@@ -159,12 +189,22 @@ class Ledger:
 
             @sa.event.listens_for(self.engine, "connect")
             def _pragmas(connection: Any, _: Any) -> None:
+                connection.execute("PRAGMA busy_timeout=2000")
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
-                connection.execute("PRAGMA busy_timeout=2000")
                 connection.execute("PRAGMA foreign_keys=ON")
 
-        self._create()
+        try:
+            self._create()
+        except sa.exc.DBAPIError as error:
+            # a URL prints without its password
+            place = self.engine.url.database or str(self.engine.url)
+            raise InputError(
+                place,
+                "ledger",
+                f"it cannot be used ({error.orig})",
+                "check that it is a ledger and can be written, or move it away",
+            ) from None
 
     @classmethod
     def at(cls, path: Path) -> Ledger:
@@ -173,7 +213,9 @@ class Ledger:
 
     @_patient
     def _create(self) -> None:
-        METADATA.create_all(self.engine)
+        # under the write lock, so that processes which start together do not create the same table twice
+        with self._begin() as tx:
+            METADATA.create_all(tx)
 
     @contextmanager
     def _begin(self) -> Iterator[sa.Connection]:
@@ -188,48 +230,94 @@ class Ledger:
                 connection.rollback()
                 raise
 
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        """One consistent view for several reads."""
+        with self.engine.connect() as connection:
+            if self.engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN")
+            else:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
     # --- jobs -------------------------------------------------------------------------------------------------------
 
     @_patient
     def intend(self, envelope: JobEnvelope) -> Job:
         """Write the intent before anything is sent; the same idempotency key gives the same job."""
+        known = sa.select(JOBS).filter_by(idempotency_key=envelope.idempotency_key)
+        stored = sa.select(ENVELOPES.c.digest).filter_by(digest=envelope.digest)
+        with self._reading() as tx:
+            row = tx.execute(known).first()
+            if row is not None and tx.execute(stored).first() is not None:
+                return Job(**row._mapping)
         now = datetime.now(UTC)
         job_id = job_id_of(envelope)
         with self._begin() as tx:
-            if tx.execute(sa.select(ENVELOPES.c.digest).filter_by(digest=envelope.digest)).first() is None:
-                tx.execute(ENVELOPES.insert().values(digest=envelope.digest, document=envelope.model_dump_json(),
-                                                     created_at=now))
-            found = tx.execute(sa.select(JOBS).filter_by(idempotency_key=envelope.idempotency_key)).first()
-            if found is None:
-                tx.execute(JOBS.insert().values(
-                    job_id=job_id, idempotency_key=envelope.idempotency_key, envelope_digest=envelope.digest,
-                    instance=envelope.instance, family=envelope.problem_type, correlation_id=envelope.correlation_id,
-                    backend=envelope.backend, state="intended", attempts=0, created_at=now, updated_at=now,
-                ))
+            if tx.execute(stored).first() is None:
+                tx.execute(
+                    ENVELOPES.insert().values(
+                        digest=envelope.digest, document=envelope.model_dump_json(), created_at=now
+                    )
+                )
+            if tx.execute(known).first() is None:
+                tx.execute(
+                    JOBS.insert().values(
+                        job_id=job_id,
+                        idempotency_key=envelope.idempotency_key,
+                        envelope_digest=envelope.digest,
+                        instance=envelope.instance,
+                        family=envelope.problem_type,
+                        correlation_id=envelope.correlation_id,
+                        backend=envelope.backend,
+                        state="intended",
+                        attempts=0,
+                        created_at=now,
+                        updated_at=now,
+                    )
+                )
                 self._event(tx, job_id, "intended", f"envelope {envelope.digest}", now)
             return self._get(tx, job_id)
 
     @_patient
-    def move(self, job_id: str, state: str, detail: str = "", *, expect: str | None = None, **columns: Any) -> Job:
+    def move(
+        self,
+        job_id: str,
+        state: str,
+        detail: str = "",
+        *,
+        expect: str | None = None,
+        attempt: int | None = None,
+        through: str | None = None,
+        **columns: Any,
+    ) -> Job:
         """Change a job's state in one transaction.
 
         Args:
             expect: refuse unless the job is in this state now (optimistic claim).
+            attempt: refuse unless this is still the current attempt: a process that was given up for dead and comes
+                back cannot overwrite what its successor did.
+            through: a state passed on the way, recorded in the same transaction.
             columns: further columns of ``jobs`` to set.
 
         Raises:
             InvariantError: the change is not legal.
-            Conflict: ``expect`` does not hold any more.
+            Conflict: ``expect`` or ``attempt`` does not hold any more.
         """
         now = datetime.now(UTC)
         with self._begin() as tx:
-            job = self._get(tx, job_id)
+            job = self._get(tx, job_id, lock=True)
             if expect is not None and job.state != expect:
-                raise Conflict(f"{job_id} is {job.state}, not {expect}")
-            if state not in TRANSITIONS[job.state]:
-                raise InvariantError(f"job {job_id} cannot go from {job.state} to {state}")
+                raise Conflict(f"job {job_id} is {job.state}, not {expect}")
+            if attempt is not None and job.attempts != attempt:
+                raise Conflict(f"job {job_id} is in attempt {job.attempts}, not {attempt}")
+            at = job.state
+            for step in (through, state) if through else (state,):
+                if step not in TRANSITIONS[at]:
+                    raise InvariantError(f"job {job_id} cannot go from {at} to {step}")
+                self._event(tx, job_id, step, detail if step == state else "", now)
+                at = step
             tx.execute(JOBS.update().where(JOBS.c.job_id == job_id).values(state=state, updated_at=now, **columns))
-            self._event(tx, job_id, state, detail, now)
             return self._get(tx, job_id)
 
     @staticmethod
@@ -238,8 +326,10 @@ class Ledger:
         tx.execute(EVENTS.insert().values(job_id=job_id, sequence=(last or 0) + 1, state=state, at=at, detail=detail))
 
     @staticmethod
-    def _get(tx: sa.Connection, job_id: str) -> Job:
-        row = tx.execute(sa.select(JOBS).filter_by(job_id=job_id)).first()
+    def _get(tx: sa.Connection, job_id: str, lock: bool = False) -> Job:
+        query = sa.select(JOBS).filter_by(job_id=job_id)
+        # SQLite has the whole database locked already and ignores the row lock
+        row = tx.execute(query.with_for_update() if lock else query).first()
         if row is None:
             raise InvariantError(f"the ledger has no job {job_id}")
         return Job(**row._mapping)
@@ -268,10 +358,11 @@ class Ledger:
     @_patient
     def snapshot(self) -> tuple[list[Job], list[dict[str, Any]]]:
         """All jobs and all events, read in one transaction."""
-        with self.engine.connect() as tx, tx.begin():
-            jobs = [Job(**r._mapping) for r in tx.execute(sa.select(JOBS).order_by(JOBS.c.created_at))]
-            events = [dict(r._mapping) for r in
-                      tx.execute(sa.select(EVENTS).order_by(EVENTS.c.job_id, EVENTS.c.sequence))]
+        with self._reading() as tx:
+            jobs = [Job(**r._mapping) for r in tx.execute(sa.select(JOBS).order_by(JOBS.c.created_at, JOBS.c.job_id))]
+            events = [
+                dict(r._mapping) for r in tx.execute(sa.select(EVENTS).order_by(EVENTS.c.job_id, EVENTS.c.sequence))
+            ]
         return jobs, events
 
     @_patient
@@ -294,13 +385,24 @@ class Ledger:
 
     @_patient
     def land(self, landing: Landing) -> None:
-        """Record a landed file (insert or replace by instance key)."""
-        values = {**landing.__dict__, "options": json.dumps(landing.options, sort_keys=True),
-                  "updated_at": datetime.now(UTC)}
+        """Record a landed file (insert or replace by instance key).
+
+        Raises:
+            Conflict: the key belongs to a file at another path.
+        """
+        values = {
+            **landing.__dict__,
+            "options": json.dumps(landing.options, sort_keys=True, allow_nan=False),
+            "updated_at": datetime.now(UTC),
+        }
         with self._begin() as tx:
-            changed = tx.execute(LANDINGS.update().where(LANDINGS.c.instance == landing.instance).values(**values))
-            if changed.rowcount == 0:
+            path = tx.execute(sa.select(LANDINGS.c.path).filter_by(instance=landing.instance)).scalar()
+            if path is None:
                 tx.execute(LANDINGS.insert().values(**values))
+            elif path == landing.path:
+                tx.execute(LANDINGS.update().where(LANDINGS.c.instance == landing.instance).values(**values))
+            else:
+                raise Conflict(f"{landing.instance} is the file {path}, not {landing.path}")
 
     @_patient
     def landing(self, instance: str) -> Landing | None:
@@ -310,21 +412,37 @@ class Ledger:
         return _landing(row) if row else None
 
     @_patient
-    def landings(self) -> list[Landing]:
-        """All landed files, by key."""
+    def landings(self, *, path: str | None = None) -> list[Landing]:
+        """Landed files, by key; all, or those found at ``path``."""
+        query = sa.select(LANDINGS).order_by(LANDINGS.c.instance)
+        if path is not None:
+            query = query.filter_by(path=path)
         with self.engine.connect() as tx:
-            return [_landing(r) for r in tx.execute(sa.select(LANDINGS).order_by(LANDINGS.c.instance))]
+            return [_landing(r) for r in tx.execute(query)]
 
     @_patient
     def mark_landing(self, instance: str, state: str) -> None:
-        """Set a landing's state (``present``, ``deleted``, ``retired``)."""
+        """Set a landing's state (``present``, ``deleted``, ``retired``).
+
+        Raises:
+            InvariantError: there is no such landing or state.
+        """
+        if state not in ("present", "deleted", "retired"):
+            raise InvariantError(f"a landing cannot be {state!r}")
         with self._begin() as tx:
-            tx.execute(LANDINGS.update().where(LANDINGS.c.instance == instance).values(
-                state=state, updated_at=datetime.now(UTC)))
+            changed = tx.execute(
+                LANDINGS.update()
+                .where(LANDINGS.c.instance == instance)
+                .values(state=state, updated_at=datetime.now(UTC))
+            )
+            if changed.rowcount == 0:
+                raise InvariantError(f"the ledger has no landed file {instance}")
 
 
 class Conflict(HybridError):
-    """Another process changed the job first."""
+    """Another process was there first."""
+
+    failure_class = FailureClass.TRANSIENT
 
 
 @dataclass(frozen=True)
