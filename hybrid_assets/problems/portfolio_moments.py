@@ -1,11 +1,10 @@
 """From what a portfolio file holds to expected returns and covariance, with everything that is doubtful noted.
 
-Policy. Refused: prices of zero or less, a price that never changes, more than five missing
-days in a row inside an asset's own history, a missing return, fewer than 20 common periods, a correlation matrix that is not positive
-semidefinite beyond rounding. Noted: assets without
-any value (left out), shorter gaps (filled with the last price), assets that start late or end early
-(the window is cut to the days all of them cover), missing weeks, jumps that look like unadjusted splits, clipped
-eigenvalues. Not here: formats (``portfolio_readers``).
+Policy. Refused: prices of zero or less, a price that never changes, more than five missing prices in a row inside an
+asset's own history, a missing return, fewer than 20 common periods, a correlation matrix that is not positive
+semidefinite beyond rounding. Noted: assets without any value (left out), shorter gaps (filled with the last price),
+assets that start late or end early (the window is cut to the days all of them cover), missing weeks, jumps that look
+like unadjusted splits, clipped eigenvalues. Not here: formats (``portfolio_readers``).
 """
 
 from __future__ import annotations

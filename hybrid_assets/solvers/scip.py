@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask, Status
+from hybrid_assets.solvers.selection import SelectionSearch
 
 if TYPE_CHECKING:
     from pyscipopt import Model
@@ -23,7 +24,8 @@ class Scip(ClassicalSolver):
 
     Σ is split into a diagonal D and a positive semidefinite rest; d·w² becomes d·u with w² ≤ u·z, which is the convex
     hull of a semi-continuous weight (Frangioni & Gentile, Mathematical Programming 106, 2006; Zheng, Sun & Li, INFORMS
-    Journal on Computing 26, 2014 for the diagonal).
+    Journal on Computing 26, 2014 for the diagonal). It starts from a greedy selection, which halves its time, because
+    its own heuristics find the first good one late.
     """
 
     name = "scip"
@@ -36,9 +38,12 @@ class Scip(ClassicalSolver):
         """Solve within the budget; the weights of the selection found are those of the family's QP."""
         started = time.perf_counter()
         instance = task.instance
-        model, chosen, scale = _model(instance, budget_seconds)
+        search = SelectionSearch(task, budget_seconds / 10)
+        start = np.zeros(instance.size, dtype=np.int8)
+        start[search.descend(search.forward(), width=256)] = 1
+        found = [(time.perf_counter() - started, start)]
+        model, chosen, scale = _model(instance, start, task.family.complete(instance, start).values)
         model.setParam("randomization/randomseedshift", seed % 2**31)
-        found: list[tuple[float, np.ndarray]] = []
         _record(model, chosen, started, found)
         model.setParam("limits/time", max(0.0, budget_seconds - (time.perf_counter() - started)))
         model.optimize()
@@ -68,8 +73,8 @@ class Scip(ClassicalSolver):
         )
 
 
-def _model(instance: Instance, budget_seconds: float) -> tuple[Model, list[Any], float]:
-    """The model, its selection variables and the factor by which its objective is scaled."""
+def _model(instance: Instance, selection: np.ndarray, start: np.ndarray) -> tuple[Model, list[Any], float]:
+    """The model, its selection variables and the factor on its objective; it knows a selection and its weights."""
     from pyscipopt import Model, quicksum
 
     size, rules = instance.size, instance.settings
@@ -91,6 +96,10 @@ def _model(instance: Instance, budget_seconds: float) -> tuple[Model, list[Any],
     for i in range(size):
         model.addCons(w[i] <= high * z[i])
         model.addCons(w[i] >= low * z[i])
+    known = model.createSol()
+    for i in range(size):
+        model.setSolVal(known, w[i], start[i])
+        model.setSolVal(known, z[i], float(selection[i]))
     objective = quicksum(-scale * (1 - risk_aversion) * float(mean[i]) * w[i] for i in range(size))
     if risk_aversion > 0:
         matrix = scale * risk_aversion * covariance
@@ -102,12 +111,15 @@ def _model(instance: Instance, budget_seconds: float) -> tuple[Model, list[Any],
         model.addCons(
             quicksum(float(f * rest[i, j]) * w[i] * w[j] for i, j, f in zip(rows, columns, double, strict=True)) <= risk
         )
+        model.setSolVal(known, risk, max(float(start @ rest @ start), 0.0) + 1e-9)
         objective += risk
         for i in np.flatnonzero(diagonal > 0).tolist():
             square = model.addVar(f"u{i}", lb=0.0, ub=high * high)
             model.addCons(w[i] * w[i] <= square * z[i])
+            model.setSolVal(known, square, start[i] ** 2)
             objective += float(diagonal[i]) * square
     model.setObjective(objective, "minimize")
+    model.addSol(known)
     return model, z, scale
 
 
