@@ -12,11 +12,11 @@ import dagster as dg
 from hybrid_assets import automation, contracts, jobs, sensors
 from hybrid_assets.assets.baseline_comparisons import baseline_comparisons
 from hybrid_assets.assets.baseline_runs import baseline_runs
+from hybrid_assets.assets.control_snapshot import control_snapshot
 from hybrid_assets.assets.decisions import decisions
 from hybrid_assets.assets.encoded_problems import encoded_problems
 from hybrid_assets.assets.landed_files import landed_files
 from hybrid_assets.assets.normalized_inputs import normalized_inputs
-from hybrid_assets.assets.control_snapshot import control_snapshot
 from hybrid_assets.assets.publication import dbt_models, published_warehouse, report
 from hybrid_assets.assets.quantum_jobs import quantum_jobs
 from hybrid_assets.assets.quantum_samples import quantum_samples
@@ -61,6 +61,8 @@ def build_defs(*, environment: str | None = None, home: Home | None = None,
         jobs=[jobs.instance_line, jobs.baselines_again, jobs.publication, jobs.process_batch, jobs.maintenance],
         sensors=[*watching, *automation.build(SETTINGS[name].sensors_run)],
         schedules=scheduled,
+        # stages and publications are short: a process per step costs more than the step
+        executor=dg.in_process_executor,
         loggers=loggers,
     )
 

@@ -7,8 +7,8 @@ import time
 
 import dagster as dg
 
+from hybrid_assets.automation import ONE_AT_A_TIME
 from hybrid_assets.line import LINE, run_line
-from hybrid_assets.partitions import instances
 from resources.dispatcher import Dispatcher
 from resources.home import Home
 from resources.lake import Lake
@@ -16,25 +16,20 @@ from resources.lake import Lake
 instance_line = dg.define_asset_job(
     "instance_line",
     selection=dg.AssetSelection.assets(*LINE),
-    partitions_def=instances,
     description="One instance through stages 2 to 9, in process.",
-    executor_def=dg.in_process_executor,
 )
 
 baselines_again = dg.define_asset_job(
     "baselines_again",
     selection=dg.AssetSelection.assets("baseline_runs", "baseline_comparisons", "decisions"),
-    partitions_def=instances,
     description="Baselines, comparison and decision of one instance once more (nightly telemetry).",
-    executor_def=dg.in_process_executor,
 )
 
 publication = dg.define_asset_job(
     "publication",
     selection=dg.AssetSelection.groups("5_publication"),
     description="Stage 10: snapshot, marts, swap, report. One at a time.",
-    executor_def=dg.in_process_executor,
-    tags={"hybrid/publication": "one"},
+    tags=ONE_AT_A_TIME,
 )
 
 
@@ -61,8 +56,7 @@ def run_batch(context: dg.OpExecutionContext, config: Batch) -> None:
                          + "; ".join(f"{k}: {p}" for k, p in list(failed.items())[:5]), allow_retries=False)
 
 
-@dg.job(description="A burst of instances as one run: a sensor-launched run costs seconds, an instance does not.",
-        executor_def=dg.in_process_executor)
+@dg.job(description="A burst of instances as one run: a sensor-launched run costs seconds, an instance does not.")
 def process_batch() -> None:
     """All instances of a burst."""
     run_batch()
@@ -81,7 +75,7 @@ def maintain(context: dg.OpExecutionContext, config: Retention, lake: dg.Resourc
     context.log.info(f"lake: {lake.compact_and_vacuum(config.retention_hours)}")
 
 
-@dg.job(description="Compact, vacuum, retention.", executor_def=dg.in_process_executor)
+@dg.job(description="Compact, vacuum, retention.")
 def maintenance() -> None:
     """House-keeping of the lake."""
     maintain()
