@@ -253,10 +253,15 @@ def _csv(source: SourceFile) -> pd.DataFrame:
 
 def _parquet(source: SourceFile) -> pd.DataFrame:
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        frame = pd.read_parquet(io.BytesIO(source.content))
-    except Exception as error:  # pyarrow raises many kinds for damaged content
+        stored = pq.read_table(pa.BufferReader(source.content))
+        # damaged pages decode to anything, strings that are not UTF-8 included, and pandas trusts them
+        stored.validate(full=True)
+        frame = stored.to_pandas()
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
         raise InputError(
             source.name, "file", f"the Parquet content is damaged ({type(error).__name__})", "write the file again"
         ) from None
@@ -302,7 +307,11 @@ def _values(file: str, column: pd.Series, name: str) -> np.ndarray:
 
     text = column.astype(str).str.strip()
     blank = column.isna() | text.str.lower().isin({"", "nan", "na", "n/a", "null", "none", "<na>"})
-    values = pd.to_numeric(text.where(~blank, "nan"), errors="coerce").to_numpy(dtype=np.float64)
+    if pd.api.types.is_float_dtype(column) or pd.api.types.is_integer_dtype(column):
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    else:
+        cells = text.where(~blank, "nan").tolist()
+        values = np.array([np.nan if (v := _number(cell)) is None else v for cell in cells])
     bad = (np.isnan(values) & ~blank.to_numpy()) | (np.abs(np.nan_to_num(values, posinf=np.inf)) > LARGEST)
     if bad.any():
         row = int(np.argmax(bad))
@@ -335,7 +344,8 @@ def _fields(line: str, delimiter: str) -> list[str]:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        # Python also reads 1_000, which nobody means in a table
+        return None if "_" in text else float(text)
     except ValueError:
         return None
 

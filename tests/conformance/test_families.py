@@ -1,0 +1,122 @@
+"""Every registered family passes the conformance suite, and families broken on purpose fail it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hybrid_assets import registry
+from hybrid_assets.problems.base import Evaluation, Instance, ProblemFamily
+from hybrid_assets.problems.conformance import FamilyConformance
+from hybrid_assets.problems.maxcut import MaxCut
+from hybrid_assets.problems.portfolio import Portfolio
+from hybrid_assets.problems.qubo import Qubo
+
+
+def prices(days: int, assets: int, seed: int) -> pd.DataFrame:
+    """A random walk with a common factor, dates × assets."""
+    rng = np.random.default_rng(seed)
+    returns = rng.normal(5e-4, 0.01, (days, 1)) + rng.normal(3e-4, 0.015, (days, assets))
+    index = pd.bdate_range("2021-01-04", periods=days, name="date")
+    return pd.DataFrame(100 * np.cumprod(1 + returns, axis=0), index, [f"A{k}" for k in range(assets)])
+
+
+def port(assets: int, seed: int) -> bytes:
+    """A random instance in the OR-Library ``port`` format."""
+    rng = np.random.default_rng(seed)
+    correlation = np.corrcoef(rng.normal(size=(3 * assets, assets)) + rng.normal(size=(3 * assets, 1)), rowvar=False)
+    lines = [f" {assets}"] + [f" {rng.normal(0.003, 0.003):.6f} {rng.uniform(0.02, 0.08):.6f}" for _ in range(assets)]
+    lines += [f" {i + 1} {j + 1} {correlation[i, j]:.6f}" for i in range(assets) for j in range(i, assets)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+class TestPortfolio(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return Portfolio()
+
+    def examples(self) -> Sequence[bytes]:
+        wide = prices(60, 12, 0)
+        parquet = io.BytesIO()
+        wide.to_parquet(parquet)
+        long = wide.reset_index().melt("date", var_name="ticker", value_name="price")
+        returns = wide.pct_change().iloc[1:] * 100
+        return [
+            port(14, 1),
+            wide.to_csv().encode(),
+            parquet.getvalue(),
+            long.to_csv(index=False).encode(),
+            returns.to_csv(sep=";").encode(),
+        ]
+
+
+class TestQubo(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return Qubo()
+
+    def examples(self) -> Sequence[bytes]:
+        return [
+            b"5 6\n1 1 -3\n1 2 2\n2 3 -1\n3 4 4\n4 5 -2\n5 5 1\n",
+            b"2\n4 3\n1 1 5\n1 2 -3\n3 4 7\n4 2\n1 3 2\n4 4 -6\n",
+            b"p qubo 0 4 2 2\n0 0 -1.5\n3 3 2\n0 1 2\n2 3 -1\n",
+        ]
+
+
+class TestMaxCut(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return MaxCut()
+
+    def examples(self) -> Sequence[bytes]:
+        return [b"5 6\n1 2 1\n1 3 2\n2 3 1\n2 4 1\n3 5 3\n4 5 1\n", b"p edge 4 4\ne 1 2\ne 2 3\ne 3 4\ne 1 4\n"]
+
+
+def test_every_family_of_the_project_is_covered() -> None:
+    covered = {cls().family().name for cls in FamilyConformance.__subclasses__() if cls.__name__.startswith("Test")}
+    mine = {n for n in registry.names("families") if type(registry.family(n)).__module__.startswith("hybrid_assets.")}
+    assert mine == covered
+
+
+class _Flipped(Portfolio):
+    """Scores the other way round than it models."""
+
+    def evaluate(self, instance: Instance, values: np.ndarray) -> Evaluation:
+        true = super().evaluate(instance, values)
+        return Evaluation(-true.objective, true.violations)
+
+
+class _Silent(Portfolio):
+    """Repairs and calls it raw."""
+
+    def complete(self, instance, assignment):  # type: ignore[no-untyped-def]
+        from dataclasses import replace
+
+        from resources.envelope import PostProcessing
+
+        return replace(super().complete(instance, assignment), post_processing=PostProcessing.RAW)
+
+
+class _Greedy(Portfolio):
+    """Claims every file."""
+
+    def recognises(self, source):  # type: ignore[no-untyped-def]
+        return True
+
+
+@pytest.mark.parametrize(
+    ("broken", "test"),
+    [
+        (_Flipped, "test_low_energies_are_good_candidates"),
+        (_Silent, "test_any_bits_complete"),
+        (_Greedy, "test_claims_no_junk"),
+    ],
+)
+def test_broken_families_fail(broken: type[Portfolio], test: str) -> None:
+    class Suite(TestPortfolio):
+        def family(self) -> ProblemFamily:
+            return broken()
+
+    with pytest.raises(AssertionError):
+        getattr(Suite(), test)()

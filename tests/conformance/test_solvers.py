@@ -1,0 +1,137 @@
+"""Every registered solver passes the conformance suite, and solvers broken on purpose fail it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from hybrid_assets import registry
+from hybrid_assets.problems.base import ProblemFamily
+from hybrid_assets.problems.conformance import source
+from hybrid_assets.problems.maxcut import MaxCut
+from hybrid_assets.problems.portfolio import Portfolio, PortfolioOptions
+from hybrid_assets.problems.qubo import Qubo
+from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
+from hybrid_assets.solvers.conformance import SolverConformance
+from hybrid_assets.solvers.swap_greedy import SwapGreedy
+from tests.conformance.test_families import port
+
+
+def task(family: ProblemFamily, content: bytes, **options: object) -> SolveTask:
+    raw = family.read(source(content))[0]
+    instance = family.normalize(raw, family.options.model_validate(options), "task")
+    return SolveTask(family, instance, family.model(instance))
+
+
+def portfolios() -> list[SolveTask]:
+    options = [
+        {"cardinality": 4, "risk_aversion": 0.9},
+        {"cardinality": 3, "risk_aversion": 0.97, "min_weight": 0.1, "max_weight": 0.5},
+        {"cardinality": 5, "risk_aversion": 0.0, "max_weight": 0.4},
+        {"cardinality": 3, "risk_aversion": 1.0, "min_weight": 0.0},
+        {"cardinality": 1, "risk_aversion": 0.5},
+        {"cardinality": 10},
+    ]
+    return [task(Portfolio(), port(10, seed), **o) for seed, o in enumerate(options)]
+
+
+def graphs() -> list[SolveTask]:
+    return [
+        task(MaxCut(), b"6 8\n1 2 1\n1 3 2\n2 3 1\n2 4 1\n3 5 3\n4 5 1\n5 6 -2\n1 6 1\n"),
+        task(Qubo(), b"6 8\n1 1 -3\n1 2 2\n2 3 -1\n3 4 4\n4 5 -2\n5 5 1\n5 6 0.25\n6 6 -0.5\n"),
+    ]
+
+
+class PortfolioSuite(SolverConformance):
+    name: str
+
+    def solver(self) -> ClassicalSolver:
+        return registry.solver(self.name)
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return portfolios()
+
+
+class GraphSuite(PortfolioSuite):
+    def tasks(self) -> Sequence[SolveTask]:
+        return graphs()
+
+
+class TestScip(PortfolioSuite):
+    name, exact, budget = "scip", True, 20.0
+
+
+class TestSwapGreedy(PortfolioSuite):
+    name = "swap-greedy"
+
+
+class TestSwapTabu(PortfolioSuite):
+    name = "swap-tabu"
+
+
+class TestSwapAnnealing(PortfolioSuite):
+    name = "swap-annealing"
+
+
+class TestCpSat(GraphSuite):
+    name, exact, budget = "cpsat", True, 20.0
+
+
+class TestAnnealing(GraphSuite):
+    name = "annealing"
+
+
+class TestTabu(GraphSuite):
+    name = "tabu"
+
+
+class TestGreedy(GraphSuite):
+    name = "greedy"
+
+
+def test_every_solver_of_the_project_is_covered() -> None:
+    covered = {
+        c.name for p in (PortfolioSuite, GraphSuite) for c in p.__subclasses__() if c.__name__.startswith("Test")
+    }
+    mine = {n for n in registry.names("solvers") if type(registry.solver(n)).__module__.startswith("hybrid_assets.")}
+    assert mine == covered
+
+
+class _Boaster(SwapGreedy):
+    """Calls a greedy answer optimal."""
+
+    def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
+        return replace(super().solve(task, budget_seconds, seed), status="optimal")
+
+
+class _Dreamer(SwapGreedy):
+    """Reports a better objective than its weights have."""
+
+    def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
+        result = super().solve(task, budget_seconds, seed)
+        return replace(result, objective=(result.objective or 0.0) - 1e-3)
+
+
+class _Scaler(SwapGreedy):
+    """Scales the instance in place."""
+
+    def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
+        task.instance.arrays["covariance"][:] *= 2
+        return super().solve(task, budget_seconds, seed)
+
+
+@pytest.mark.parametrize("broken", [_Boaster, _Dreamer, _Scaler])
+def test_broken_solvers_fail(broken: type[SwapGreedy]) -> None:
+    class Suite(TestSwapGreedy):
+        def solver(self) -> ClassicalSolver:
+            return broken()
+
+    with pytest.raises(AssertionError):
+        Suite().test_results_hold_against_enumeration()
+
+
+def test_options_reach_the_settings() -> None:
+    rules = portfolios()[1].instance.settings
+    assert PortfolioOptions(**rules).model_dump(exclude_none=True) == rules
