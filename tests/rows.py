@@ -31,14 +31,15 @@ def rows(table: str, instance: str = "maxcut.tiny", **changed: Any) -> list[dict
 _ID = {"instance": "", "family": "", "data_version": ""}
 _INTERVAL = {"confidence": 0.9, "confidence_low": 0.8, "confidence_high": 0.95}
 _SAMPLE = {
-    **_ID, "envelope_digest": "", "round": 0, "repetition": 0, "round_digest": "", "job_id": "", "rank": 1, "bits": "0101",
-    "energy": -4.0, "count": 60, "shots": 100, "seconds": 0.3, "backend": "aer", "evidence_class": "simulator", "cached": False,
+    **_ID, "envelope_digest": "", "round": 0, "repetition": 0, "round_digest": "", "job_id": "", "rank": 1,
+    "bits": "0101", "energy": -4.0, "count": 60, "shots": 100, "seconds": 0.3, "backend": "aer",
+    "evidence_class": "simulator", "cached": False,
 }  # fmt: skip
 _CANDIDATE = {
     **_ID, "envelope_digest": "", "arm": "quantum", "round": 0, "rank": 1, "values": "[0,1,0,1]", "objective": 4.0,
-    "feasible": True, "violations": "{}", "count": 60, "shots": 100, "seconds": 0.4, "tolerance": 0.0, "hits": 60, "p": 0.6,
-    "p_low": 0.5, "p_high": 0.7, **_INTERVAL, "confidence_unit": "shots", "evidence_class": "simulator",
-    "post_processing": "raw", "narrowed": False, "backend": "aer",
+    "feasible": True, "violations": "{}", "count": 60, "shots": 100, "seconds": 0.4, "tolerance": 0.0,
+    "hits": 60, "p": 0.6, "p_low": 0.5, "p_high": 0.7, **_INTERVAL, "confidence_unit": "shots",
+    "evidence_class": "simulator", "post_processing": "raw", "narrowed": False, "backend": "aer",
 }  # fmt: skip
 _JOB = {
     "job_id": "", "instance": "", "family": "", "envelope_digest": "", "idempotency_key": "key", "correlation_id": "c",

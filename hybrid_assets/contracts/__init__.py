@@ -111,9 +111,9 @@ def _sentences(cases: pd.DataFrame) -> Iterable[str]:
         rows = sorted({int(row) for row in found["index"] if pd.notna(row)})
         where = f"column {column}" + (f", {_listed(rows)}" if rows else "")
         if check == "column_in_dataframe":
-            yield f"column {value} is missing; add it"
+            yield f"{_columns(found)} missing; add what is missing"
         elif check == "column_in_schema":
-            yield f"column {value} is not part of the contract; drop it or add it to the contract"
+            yield f"{_columns(found)} not part of the contract; drop what is not, or add it to the contract"
         elif check == "not_nullable":
             yield f"{where}: the value is missing; fill it"
         elif check == "multiple_fields_uniqueness":
@@ -124,6 +124,11 @@ def _sentences(cases: pd.DataFrame) -> Iterable[str]:
             yield f"{_listed(rows)}: {check}"
         else:
             yield f"{where}: {value!r} is refused, it {check}"
+
+
+def _columns(found: pd.DataFrame) -> str:
+    names = sorted(str(name) for name in found["failure_case"])
+    return f"column {names[0]} is" if len(names) == 1 else f"columns {', '.join(names)} are"
 
 
 def _listed(rows: list[int]) -> str:

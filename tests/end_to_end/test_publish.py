@@ -91,7 +91,10 @@ def publish(lake: Lake, place: Path, run_id: str) -> str:
     build = warehouse.begin(place / "warehouse.duckdb", lake, run_id, place / "dbt")
     try:
         warehouse.dbt_build(build)
-        return warehouse.finish(build)
+        # Dagster's steps hand a build on by its run
+        resumed = warehouse.resume(build.warehouse, lake, run_id, build.dbt)
+        assert resumed == build
+        return warehouse.finish(resumed)
     except BaseException:
         warehouse.abandon(build)
         raise
@@ -217,6 +220,8 @@ def test_a_fresh_platform_can_be_published(tmp_path: Path) -> None:
     empty.ensure_tables()
     publish(empty, tmp_path, "run-1")
     file = tmp_path / "warehouse.duckdb"
+    with pytest.raises(InvariantError, match="no build to publish"):
+        warehouse.resume(file, empty, "run-1", tmp_path / "dbt")
     assert [warehouse.query(file, f"select * from {mart}").shape[0] for mart in MARTS] == [0] * len(MARTS)
 
 
