@@ -10,15 +10,17 @@ import numpy as np
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.search import FAMILIES, Record, best_of, bqm_of
 
-#: First slice in seconds, growth from slice to slice, longest slice as a share of the budget.
-FIRST, GROWTH, LONGEST = 0.02, 1.5, 0.25
+#: First slice in seconds, growth from slice to slice, longest slice of a large model as a share of the budget.
+FIRST, GROWTH, LONGEST = 0.02, 1.5, 0.2
+#: Up to this size stages (200 n moves) and slices stay short, so that there are many restarts.
+SMALL = 250
 
 
 class Tabu(ClassicalSolver):
     """Tabu search in slices that grow, by turns from random bits and from the best so far, with three tenures.
 
-    The library's tenure of at most 20 suits dense models; sparse ones of many variables want n/20 or n/8 (measured on
-    Gset graphs), so slices take turns.
+    The library's tenure of at most 20 suits dense models, sparse ones of many variables want n/20 or n/8 (measured on
+    Gset graphs), and small weighted graphs n/4, so slices take turns.
     """
 
     name = "tabu"
@@ -34,7 +36,9 @@ class Tabu(ClassicalSolver):
         record, rng = Record(task, budget_seconds), np.random.default_rng(seed)
         bqm = bqm_of(task.program)
         n, sampler = bqm.num_variables, TabuSampler()
-        tenures = sorted({min(20, n // 4), n // 20, n // 8} - {0}) or [0]
+        tenures = sorted({min(20, n // 4), n // 20, n // 8, n // 4 if n <= SMALL else 0} - {0}) or [0]
+        stage = {"lower_bound_z": 200 * n, "coefficient_z_first": 1, "coefficient_z_restart": 1} if n <= SMALL else {}
+        longest = FIRST * 3 if n <= SMALL else max(FIRST, LONGEST * budget_seconds)
         best, length, slices, overhead = np.zeros(n, dtype=np.int8), FIRST, 0, 0.0
         while True:
             start = best if slices % 2 else rng.integers(0, 2, n, dtype=np.int8)
@@ -47,12 +51,13 @@ class Tabu(ClassicalSolver):
                 tenure=tenures[slices // 2 % len(tenures)],
                 timeout=int(1000 * allowed),
                 seed=int(rng.integers(2**32)),
+                **stage,
             )
             overhead = max(0.0, record.elapsed - before - allowed)
             bits, energy = best_of(found)
             if record.offer(bits, energy):
                 best = bits
             slices += 1
-            length = min(max(FIRST, LONGEST * budget_seconds), GROWTH * length)
+            length = min(longest, GROWTH * length)
             if record.done or record.left < overhead:
                 return record.result(self.name, "dwave-samplers", seed, slices)
