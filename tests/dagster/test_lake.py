@@ -194,9 +194,16 @@ def create_and_write(root: Path, key: str, barrier: Any) -> None:
     barrier.wait()
     lake.ensure_tables()
     lake.write("scores", frame(key), [key], {})
+    barrier.wait()
+    if key == "qubo.0":
+        # now all instances lie in one file, so that every overwrite touches what the others touch
+        lake.compact_and_vacuum()
+    barrier.wait()
+    for generation in range(2, 7):
+        lake.write("scores", frame(key, generation=generation), [key], {})
 
 
-def test_raced_creation_loses_nothing(tmp_path: Path) -> None:
+def test_raced_creation_and_overwrites_lose_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     keys = [f"qubo.{n}" for n in range(4)]
     barrier = context.Barrier(len(keys))
@@ -207,8 +214,12 @@ def test_raced_creation_loses_nothing(tmp_path: Path) -> None:
         racer.join(60)
     assert [racer.exitcode for racer in racers] == [0] * len(keys)
     lake = Lake(tmp_path / "lake", {"scores": SCHEMA, "snapshot": SCHEMA})
-    assert sorted(lake.read("scores")["instance"]) == sorted(keys * 2)
-    assert lake.versions() == {"scores": 1 + len(keys), "snapshot": 1}
+    stored = lake.read("scores")
+    assert sorted(stored["instance"]) == sorted(keys * 2)
+    assert set(stored["generation"]) == {6}
+    commits = lake._open("scores").history()
+    assert sum(commit["operation"] == "WRITE" for commit in commits) == 6 * len(keys)
+    assert lake.versions()["snapshot"] == 1
     assert {p.name for p in lake.root.iterdir()} == {"scores", "snapshot"}
 
 
