@@ -6,9 +6,11 @@ Dagster (``sensors`` and ``cli`` call this) or formats (the families).
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +22,20 @@ from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.request import Request, input_error, parse, read_sidecar, sidecar_of
 from resources.artifacts import ArtifactStore
 from resources.failures import InputError
-from resources.ledger import Landing, Ledger
+from resources.ledger import Conflict, Landing, Ledger
 
 #: Names that are never data: YAML beside data, hidden files, half-copied files of common tools.
-IGNORED = re.compile(r"(^\.)|(\.(ya?ml|md|tmp|part|partial|crdownload|swp)$)|(~$)", re.IGNORECASE)
+IGNORED = re.compile(
+    r"(^\.)|(^#.*#$)|(\.(ya?ml|md|tmp|temp|(file)?part|partial|(cr)?download|swp)$)|(~$)", re.IGNORECASE
+)
 
 
 def slug(name: str) -> str:
     """A file name as part of a key: lower case, without suffixes, dashes for everything unusual."""
-    stem = re.sub(r"(\.(gz|txt|csv|parquet|json|sparse|mc|rud|rudy|dat|bqm|coo|npz|qubo))+$", "", name,
-                  flags=re.IGNORECASE)
-    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:60] or "instance"
+    stem = re.sub(
+        r"(\.(gz|txt|csv|parquet|json|sparse|mc|rud|rudy|dat|bqm|coo|npz|qubo))+$", "", name, flags=re.IGNORECASE
+    )
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:60].strip("-") or "instance"
 
 
 def recognise(source: SourceFile) -> str:
@@ -43,11 +48,16 @@ def recognise(source: SourceFile) -> str:
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
-        raise InputError(source.name, "format", f"it can be read as {' or as '.join(candidates)}",
-                         f"say which with --family {' or --family '.join(candidates)}")
+        raise InputError(
+            source.name,
+            "format",
+            f"it can be read as {' or as '.join(candidates)}",
+            f"say which with --family {' or --family '.join(candidates)}",
+        )
     known = ", ".join(f"{name} ({registry.family(name).title})" for name in registry.names("families"))
-    raise InputError(source.name, "format", "its content is no format that any family reads",
-                     f"give a file of one of: {known}")
+    raise InputError(
+        source.name, "format", "its content is no format that any family reads", f"give a file of one of: {known}"
+    )
 
 
 def options_of(family: ProblemFamily, constraints: Mapping[str, Any], file: str) -> FamilyOptions:
@@ -71,17 +81,27 @@ def normalized(family: ProblemFamily, source: SourceFile, member: int, request: 
     Raises:
         InputError: anything wrong with file, member or options.
     """
+    raws = _read(family, source)
+    if member == 0 and len(raws) > 1:
+        raise InputError(
+            source.name,
+            "file",
+            f"it holds {len(raws)} instances",
+            f"name one, e.g. {source.name}#1 … {source.name}#{len(raws)}",
+        )
+    if member > len(raws):
+        raise InputError(
+            source.name, f"#{member}", f"it holds {len(raws)} instance(s)", f"use a number from 1 to {len(raws)}"
+        )
+    options = options_of(family, request.constraints, f"options of {source.name}")
+    return family.normalize(raws[max(member, 1) - 1], options, name)
+
+
+def _read(family: ProblemFamily, source: SourceFile) -> Sequence[Any]:
     raws = family.read(source)
     if not raws:
         raise InputError(source.name, "content", "it holds no instance", f"give a {family.name} file with data in it")
-    if member == 0 and len(raws) > 1:
-        raise InputError(source.name, "file", f"it holds {len(raws)} instances",
-                         f"name one, e.g. {source.name}#1 … {source.name}#{len(raws)}")
-    if member > len(raws):
-        raise InputError(source.name, f"#{member}", f"it holds {len(raws)} instance(s)",
-                         f"use a number from 1 to {len(raws)}")
-    options = options_of(family, request.constraints, f"options of {source.name}")
-    return family.normalize(raws[max(member, 1) - 1], options, name)
+    return raws
 
 
 @dataclass(frozen=True)
@@ -99,11 +119,15 @@ class Address:
             InputError: the part after ``#`` is no positive number.
         """
         base, mark, member = text.rpartition("#")
-        if not mark or Path(text).exists():
+        if not mark or os.path.exists(text):
             return cls(Path(text), 0)
-        if not member.isdigit() or int(member) < 1:
-            raise InputError(Path(base).name, f"#{member}", "the instance number is not a positive integer",
-                             "write FILE#1 for the first instance")
+        if not re.fullmatch(r"0*[1-9][0-9]{0,8}", member):
+            raise InputError(
+                Path(base).name,
+                f"#{member}",
+                "the instance number is not a positive integer",
+                "write FILE#1 for the first instance",
+            )
         return cls(Path(base), int(member))
 
 
@@ -125,19 +149,25 @@ def land(
 
     Two different files with the same name get different keys: the second one's ends in its path's digest.
     """
-    place = str(path.resolve())
-    key = f"{family}.{slug(source.name)}" + (f"-{member}" if member else "")
-    taken = ledger.landing(key)
-    if taken is not None and taken.path != place:
-        import hashlib
-
-        key = f"{key}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
     landing = Landing(
-        instance=key, family=family, name=source.name, path=place, member=member, source_digest=source.digest,
-        content_ref=artifacts.put(source.content), options=request.stored(),
+        instance=f"{family}.{slug(source.name)}" + (f"-{member}" if member else ""),
+        family=family,
+        name=source.name,
+        path=str(path.resolve()),
+        member=member,
+        source_digest=source.digest,
+        content_ref=artifacts.put(source.content),
+        options=request.stored(),
     )
-    if ledger.landing(key) != landing:
+    if ledger.landing(landing.instance) == landing:
+        return landing
+    try:
         ledger.land(landing)
+    except Conflict:
+        place = hashlib.sha256(landing.path.encode()).hexdigest()
+        landing = replace(landing, instance=f"{landing.instance}-{place[:6]}")
+        if ledger.landing(landing.instance) != landing:
+            ledger.land(landing)
     return landing
 
 
@@ -170,9 +200,14 @@ def scan(inbox: Path) -> list[Found]:
     for family in registry.names("families"):
         folder = inbox / family
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if path.is_file() and not IGNORED.search(path.name):
+            if IGNORED.search(path.name) or not path.is_file():
+                continue
+            try:
                 stamps = [_stamp(p) for p in (path, sidecar_of(path)) if p is not None]
-                found.append(Found(path, family, "|".join(stamps)))
+            except FileNotFoundError:
+                # it went away between two looks
+                continue
+            found.append(Found(path, family, "|".join(stamps)))
     return found
 
 
@@ -184,11 +219,27 @@ def _stamp(path: Path) -> str:
 def land_found(ledger: Ledger, artifacts: ArtifactStore, found: Found) -> list[Landing]:
     """Land every instance of an inbox file.
 
+    An instance that was retired comes back only with another content or request; one that the file no longer holds is
+    marked as deleted.
+
     Raises:
         InputError: the file cannot be opened or parsed; its later failures are those of normalization.
     """
     source = SourceFile.open(found.path)
     request = read_sidecar(found.path)
-    count = len(registry.family(found.family).read(source))
+    count = len(_read(registry.family(found.family), source))
     members = [0] if count == 1 else list(range(1, count + 1))
-    return [land(ledger, artifacts, found.path, found.family, source, m, request) for m in members]
+    asked = (source.digest, request.stored())
+    retired = set()
+    for known in ledger.landings(path=str(found.path.resolve())):
+        if known.family != found.family:
+            continue
+        if known.state == "retired" and (known.source_digest, known.options) == asked:
+            retired.add(known.member)
+        elif known.state == "present" and known.member not in members:
+            ledger.mark_landing(known.instance, "deleted")
+    return [
+        land(ledger, artifacts, found.path, found.family, source, member, request)
+        for member in members
+        if member not in retired
+    ]

@@ -25,18 +25,33 @@ def names(kind: str) -> tuple[str, ...]:
 
 @cache
 def _load(kind: str, name: str) -> Any:
-    found = [e for e in entry_points(group=f"hybrid_assets.{kind}") if e.name == name]
+    found = {e.value: e for e in entry_points(group=f"hybrid_assets.{kind}") if e.name == name}
     if not found:
-        raise InputError(name, kind, "nothing is registered under this name",
-                         f"use one of: {', '.join(names(kind)) or 'none installed'}")
-    return found[0].load()()
+        raise InputError(
+            name,
+            kind,
+            "nothing is registered under this name",
+            f"use one of: {', '.join(names(kind)) or 'none installed'}",
+        )
+    if len(found) > 1:
+        raise InputError(
+            name,
+            kind,
+            f"several packages register this name ({', '.join(sorted(found))})",
+            "uninstall all but one of them",
+        )
+    ((place, entry),) = found.items()
+    try:
+        return entry.load()()
+    except ImportError as error:
+        raise InputError(name, kind, f"{place} cannot be loaded ({error})", "install what is missing") from error
 
 
 def family(name: str) -> ProblemFamily:
     """The problem family of this name.
 
     Raises:
-        InputError: unknown name.
+        InputError: unknown name, registered twice, or not loadable.
     """
     return _load("families", name)
 

@@ -7,22 +7,25 @@ validates.
 
 from __future__ import annotations
 
-import math
+import os
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from resources.environments import Settings
 from resources.failures import InputError
+
+#: Largest YAML beside a data file, in bytes.
+MAX_SIDECAR_BYTES = 64 * 1024
 
 
 class Request(BaseModel):
     """Everything about an instance that is not in its file. Unset fields take the environment's defaults."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     owner: str | None = None
     sensitivity: Literal["public", "internal", "confidential"] | None = None
@@ -38,14 +41,14 @@ class Request(BaseModel):
     best_known: float | None = None
     best_known_source: str | None = None
     #: the family's own options
-    constraints: dict[str, Any] = {}
+    constraints: dict[str, JsonValue] = {}
 
-    @field_validator("best_known")
+    @field_validator("constraints", mode="before")
     @classmethod
-    def _finite(cls, value: float | None) -> float | None:
-        if value is not None and not math.isfinite(value):
-            raise ValueError("must be a finite number")
-        return value
+    def _dates_as_text(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: v.isoformat() if isinstance(v, date) else v for k, v in value.items()}
 
     def stored(self) -> dict[str, Any]:
         """The set fields, JSON-able."""
@@ -78,21 +81,64 @@ def read_sidecar(path: Path) -> Request:
     if beside is None:
         return Request()
     try:
-        document = yaml.safe_load(beside.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise InputError(beside.name, f"line {mark.line + 1}" if mark else "file", "it is not valid YAML",
-                         "write one `key: value` per line") from None
+        with beside.open("rb") as stream:
+            text = stream.read(MAX_SIDECAR_BYTES + 1)
+    except OSError as error:
+        raise InputError(
+            beside.name,
+            "file",
+            f"it cannot be read ({(error.strerror or 'unknown error').lower()})",
+            "check its permissions",
+        ) from None
+    if len(text) > MAX_SIDECAR_BYTES:
+        raise InputError(
+            beside.name, "size", f"it has more than {MAX_SIDECAR_BYTES // 1024} KB", "write one `key: value` per line"
+        )
+    try:
+        document = yaml.load(text, _Plain)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        raise InputError(
+            beside.name,
+            f"line {mark.line + 1}" if mark else "file",
+            "it is not valid YAML" + (f" ({problem})" if problem else ""),
+            "write one `key: value` per line",
+        ) from None
     return parse(document, beside.name)
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML without aliases (a few lines of them unfold to gigabytes) and without a key given twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for position, (key, _) in enumerate(node.value):
+            if key.value in keys[:position]:
+                raise yaml.constructor.ConstructorError(None, None, "a key is given twice", key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def sidecar_of(path: Path) -> Path | None:
     """The YAML file beside a data file, if there is one."""
+    if not path.name:
+        return None
     stem = path.name.split(".")[0]
-    for name in (f"{path.name}.yaml", f"{path.name}.yml", f"{path.stem}.yaml", f"{path.stem}.yml",
-                 f"{stem}.yaml", f"{stem}.yml"):
+    for name in (
+        f"{path.name}.yaml",
+        f"{path.name}.yml",
+        f"{path.stem}.yaml",
+        f"{path.stem}.yml",
+        f"{stem}.yaml",
+        f"{stem}.yml",
+    ):
         beside = path.with_name(name)
-        if beside != path and beside.is_file():
+        if beside != path and os.path.isfile(beside):
             return beside
     return None
 
@@ -103,8 +149,8 @@ def input_error(file: str, error: ValidationError, model: type[BaseModel]) -> In
     key = ".".join(str(part) for part in first["loc"]) or "document"
     if first["type"] == "extra_forbidden":
         return InputError(file, key, "this key is unknown", f"use one of {', '.join(sorted(model.model_fields))}")
-    return InputError(file, key, f"{first['msg'][0].lower()}{first['msg'][1:]} (it is {first['input']!r})"[:300],
-                      f"correct {key}")
+    said = first["msg"].removeprefix("Value error, ")
+    return InputError(file, key, f"{said[0].lower()}{said[1:]} (it is {repr(first['input'])[:100]})", f"correct {key}")
 
 
 class Resolved(BaseModel):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import unicodedata
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,41 +40,36 @@ class SourceFile:
         """Read a file whole.
 
         Raises:
-            InputError: missing, a folder, empty, too large, or broken gzip.
+            InputError: missing, a folder, empty, too large, broken gzip, or a name that is not UTF-8.
         """
-        name = path.name
+        name = path.name or str(path)
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(path.absolute())):
+            # bytes of a name that are no UTF-8 arrive as lone surrogates, which no table can store
+            raise InputError(
+                ascii(name), "path", "it holds control characters or is not UTF-8", "rename the file or its folder"
+            )
         try:
             size = path.stat().st_size
+            if not path.is_file():
+                raise InputError(name, "file", "it is not a regular file", "give the path of a data file")
+            if size > MAX_BYTES:
+                raise _too_large(name, f"it has {size / 1e6:.0f} MB")
+            with path.open("rb") as stream:
+                # it may have grown meanwhile
+                raw = stream.read(MAX_BYTES + 1)
         except OSError as error:
-            raise InputError(name, "file", "it cannot be read: " + (error.strerror or "unknown error"),
-                             "give the path of an existing file") from None
-        if not path.is_file():
-            raise InputError(name, "file", "it is not a regular file", "give the path of a data file")
-        if size == 0:
+            raise InputError(
+                name,
+                "file",
+                f"it cannot be read ({(error.strerror or 'unknown error').lower()})",
+                "give the path of a file that you may read",
+            ) from None
+        if len(raw) > MAX_BYTES:
+            raise _too_large(name, f"it has more than {MAX_BYTES / 1e6:.0f} MB")
+        content = _inflated(name, raw)
+        if not content:
             raise InputError(name, "file", "it is empty", "give a file with data in it")
-        if size > MAX_BYTES:
-            raise InputError(name, "size", f"it has {size / 1e6:.0f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB",
-                             "split it or reduce the instance")
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise InputError(name, "file", "it cannot be read: " + (error.strerror or "unknown error"),
-                             "check its permissions") from None
-        return cls(name, cls._inflate(name, raw), hashlib.sha256(raw).hexdigest())
-
-    @staticmethod
-    def _inflate(name: str, raw: bytes) -> bytes:
-        if raw[:2] != b"\x1f\x8b":
-            return raw
-        try:
-            inflated = zlib.decompressobj(wbits=31)
-            content = inflated.decompress(raw, MAX_BYTES + 1)
-            if len(content) > MAX_BYTES:
-                raise InputError(name, "size", f"it unpacks to more than {MAX_BYTES / 1e6:.0f} MB",
-                                 "split it or reduce the instance")
-            return content if inflated.eof and not inflated.unused_data else gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error):
-            raise InputError(name, "gzip", "the compressed data is damaged", "compress the file again") from None
+        return cls(name, content, hashlib.sha256(raw).hexdigest())
 
     @cached_property
     def is_binary(self) -> bool:
@@ -101,3 +98,22 @@ class SourceFile:
     def head(self) -> str:
         """The first 4,096 characters, or an empty string for a binary file: what ``recognises`` looks at."""
         return "" if self.is_binary else (self._decoded or "")[:4096]
+
+
+def _inflated(name: str, raw: bytes) -> bytes:
+    """The bytes inside a gzip file (of one or several members), never more than the limit; others as they are."""
+    if raw[:2] != b"\x1f\x8b":
+        return raw
+    try:
+        content = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error):
+        raise InputError(name, "gzip", "the compressed data is damaged", "compress the file again") from None
+    if len(content) > MAX_BYTES:
+        raise _too_large(name, f"it unpacks to more than {MAX_BYTES / 1e6:.0f} MB")
+    return content
+
+
+def _too_large(name: str, problem: str) -> InputError:
+    return InputError(
+        name, "size", f"{problem}, the limit is {MAX_BYTES / 1e6:.0f} MB", "split it or reduce the instance"
+    )

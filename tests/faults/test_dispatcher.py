@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,8 @@ from resources.backends.readout import counted
 from resources.dispatcher import Dispatcher, JobFailed
 from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult, TimeoutBudget
 from resources.failures import BackendError, FailureClass, InvariantError
-from resources.ledger import JOBS, Ledger, job_id_of
+from resources.ledger import Ledger, job_id_of
+from resources.ledger_tables import JOBS
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -157,9 +157,9 @@ class System:
         return [e["state"] for e in self.ledger.snapshot()[1] if e["job_id"] == job_id_of(envelope)]
 
 
-@pytest.fixture()
-def system(tmp_path: Path) -> Iterator[System]:
-    yield System(tmp_path)
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    return System(tmp_path)
 
 
 def child(root: str, crash: str = "", statuses: str = "", seconds: str = "0") -> None:

@@ -1,0 +1,160 @@
+"""The YAML beside a file: what is understood, and one sentence for what is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybrid_assets.request import Request, parse, read_sidecar, resolve, sidecar_of
+from resources.environments import SETTINGS
+from resources.failures import InputError
+
+
+def beside(folder: Path, text: str | bytes, name: str = "data.yaml") -> Path:
+    """A data file with this YAML beside it."""
+    (folder / "data.txt").write_text("1")
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder / "data.txt"
+
+
+def sentence(path: Path) -> str:
+    with pytest.raises(InputError) as error:
+        read_sidecar(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_is_asked_for_arrives(tmp_path: Path) -> None:
+    request = read_sidecar(
+        beside(
+            tmp_path,
+            """
+        owner: "team:risk"
+        sensitivity: confidential
+        deadline: 2027-01-31
+        shots: 512
+        budget: 2.5
+        best_known: -7
+        constraints: {cardinality: 5, start: 2020-01-01, names: [A, B], nested: {x: null}}
+    """,
+        )
+    )
+    assert request.stored() == {
+        "owner": "team:risk",
+        "sensitivity": "confidential",
+        "deadline": "2027-01-31",
+        "shots": 512,
+        "budget": 2.5,
+        "best_known": -7.0,
+        "constraints": {"cardinality": 5, "start": "2020-01-01", "names": ["A", "B"], "nested": {"x": None}},
+    }
+    # what is stored is what comes back
+    assert parse(json.loads(json.dumps(request.stored())), "again") == request
+
+
+def test_nothing_beside_is_an_empty_request(tmp_path: Path) -> None:
+    (tmp_path / "data.txt").write_text("1")
+    assert read_sidecar(tmp_path / "data.txt") == Request()
+    assert read_sidecar(beside(tmp_path, "# only a comment\n")) == Request()
+    assert Request().stored() == {}
+    assert read_sidecar(Path("/")) == Request()
+
+
+@pytest.mark.parametrize("name", ["data.txt.gz.yaml", "data.txt.yaml", "data.yaml", "data.yml"])
+def test_the_yaml_is_found_beside_the_file(tmp_path: Path, name: str) -> None:
+    data = tmp_path / "data.txt.gz"
+    data.write_text("1")
+    (tmp_path / "other.yaml").write_text("shots: 1")
+    (tmp_path / "data.yaml.part").write_text("shots: 1")
+    assert sidecar_of(data) is None
+    (tmp_path / name).write_text("shots: 7")
+    assert sidecar_of(data) == tmp_path / name
+    assert read_sidecar(data).shots == 7
+
+
+def test_the_longest_name_wins(tmp_path: Path) -> None:
+    data = beside(tmp_path, "shots: 1")
+    (tmp_path / "data.txt.yaml").write_text("shots: 2")
+    assert read_sidecar(data).shots == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("colour: red", "data.yaml: colour: this key is unknown; use one of algorithm, backend, best_known"),
+        ("shots: 0", "data.yaml: shots: input should be greater than or equal to 1 (it is 0)"),
+        ("shots: many", "shots: input should be a valid integer"),
+        ("budget: .inf", "budget: input should be"),
+        ("budget: -1", "budget: input should be greater than 0"),
+        ("best_known: .nan", "best_known: input should be a finite number"),
+        ("sensitivity: secret", "sensitivity: input should be 'public', 'internal' or 'confidential'"),
+        ("deadline: tomorrow", "deadline: input should be a valid date"),
+        ("deadline: 2026-13-45", "it is not valid YAML"),
+        ("constraints: {min_weight: .nan}", "constraints.min_weight.float: input should be a finite number"),
+        ("constraints: {blob: !!binary aGk=}", "constraints.blob"),
+        ("constraints: [1, 2]", "constraints: input should be a valid dictionary"),
+        ("1: 2", "keys should be strings"),
+        ("- shots\n- 7", "document: it is not a mapping"),
+        ("just words", "document: it is not a mapping"),
+        ("shots: 1\nshots: 2", "line 2: it is not valid YAML (a key is given twice)"),
+        ("shots: [1", "it is not valid YAML"),
+        ("a: &a [1]\nb: *a", "line 2: it is not valid YAML (aliases are not allowed)"),
+        ("!!python/object/apply:os.system ['true']", "it is not valid YAML"),
+        ("[" * 20_000, "it is not valid YAML"),
+        ("shots: " + "9" * 5000, "it is not valid YAML"),
+        (b"owner: caf\xe9", "it is not valid YAML"),
+        (b"owner: \x00", "it is not valid YAML"),
+        ("# " + "x" * 70_000, "size: it has more than 64 KB"),
+    ],
+)
+def test_what_is_not_understood_is_one_sentence(tmp_path: Path, text: str | bytes, said: str) -> None:
+    found = sentence(beside(tmp_path, text))
+    assert said in found
+    assert found.startswith("data.yaml: ")
+    assert len(found) < 400
+
+
+def test_every_known_key_is_named_for_an_unknown_one(tmp_path: Path) -> None:
+    found = sentence(beside(tmp_path, "bugdet: 3"))
+    assert all(key in found for key in Request.model_fields)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=60))
+def test_no_text_at_all_is_an_accident(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = beside(tmp_path_factory.mktemp("yaml"), text.encode("utf-8", errors="replace"))
+    try:
+        request = read_sidecar(path)
+    except InputError:
+        return
+    json.dumps(request.stored(), allow_nan=False)
+
+
+def test_unset_fields_take_the_environments_defaults() -> None:
+    settings_ = replace(SETTINGS["dev"], owner="team:default", budget_seconds=3.0)
+    empty = resolve(Request(), settings_)
+    assert (empty.owner, empty.budget, empty.shots) == ("team:default", 3.0, settings_.algorithm.shots)
+    asked = resolve(
+        Request(
+            owner="me",
+            budget=1.0,
+            shots=7,
+            seed=0,
+            depth=2,
+            algorithm="annealing",
+            backend="annealer",
+            sensitivity="public",
+        ),
+        settings_,
+    )
+    assert (asked.owner, asked.budget, asked.shots, asked.seed, asked.depth) == ("me", 1.0, 7, 0, 2)
+    assert (asked.algorithm, asked.backend, asked.sensitivity) == ("annealing", "annealer", "public")
+    # a seed of zero is a seed
+    seeded = replace(settings_, algorithm=settings_.algorithm.model_copy(update={"seed": 5}))
+    assert resolve(Request(seed=0), seeded).seed == 0
+    assert resolve(Request(), seeded).seed == 5
