@@ -76,9 +76,9 @@ class Portfolio(ProblemFamily):
 
     def read(self, source: SourceFile) -> Sequence[Moments | History]:
         """One ``Moments`` or one ``History``."""
-        if not source.is_binary and source.text.split("\n", 1)[0].strip().isdigit():
-            return [portfolio_readers.read_port(source)]
-        return [portfolio_readers.read_history(source)]
+        if portfolio_readers.is_delimited(source):
+            return [portfolio_readers.read_history(source)]
+        return [portfolio_readers.read_port(source)]
 
     def normalize(self, raw: Moments | History, options: FamilyOptions, name: str) -> Instance:
         """Expected returns and covariance per period, with options checked against the number of assets."""

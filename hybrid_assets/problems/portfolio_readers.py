@@ -64,6 +64,12 @@ def is_port(source: SourceFile) -> bool:
     )
 
 
+def is_delimited(source: SourceFile) -> bool:
+    """Whether the content is Parquet, or its first line has several delimited fields: a table, not a ``port`` file."""
+    first = next((line for line in source.head.splitlines() if line.strip()), "")
+    return source.content[:4] == b"PAR1" or len(_fields(first, _delimiter(first))) > 1
+
+
 def is_history(source: SourceFile) -> bool:
     """Whether the content is Parquet, or delimited text with dates and numbers."""
     if source.content[:4] == b"PAR1":
