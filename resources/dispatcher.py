@@ -1,8 +1,8 @@
 """Dispatch: intent first, then submit, then the result, each step a transaction in the ledger.
 
-Here: submit, result, recovery after a crash, the fallback path with its reasons. Not here: SDK calls (``backends``) or
-policy about who may ask for what. Retries are tenacity's; which failures are retried, rerouted or stopped is
-``failures.CONSEQUENCE``.
+Here: submit, result, recovery after a crash, the fallback path with its reasons. Not here: one sending to one backend
+(``delivery``), SDK calls (``backends``), or policy about who may ask for what. Which failures are retried, rerouted or
+stopped is ``failures.CONSEQUENCE``.
 
 Who may change a job: the process that claimed its current attempt. Every change names the state (and, while sending,
 the attempt) it starts from, so of two processes one goes on and the other sees ``Conflict`` and looks again.
@@ -18,25 +18,18 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
-
 from resources.artifacts import ArtifactStore
 from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
-from resources.envelope import EvidenceClass, Hop, JobEnvelope, JobResult
+from resources.delivery import Ambiguous, deliver, living, verify
+from resources.envelope import Hop, JobEnvelope, JobResult
 from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, InvariantError
 from resources.ledger import Conflict, Job, Ledger, is_alive, job_id_of, result_of, this_process
 
 if TYPE_CHECKING:
     import dimod
 
-#: Refusals that leave no doubt: the backend has not taken the job.
-_REFUSED = frozenset(
-    {FailureClass.INPUT, FailureClass.CAPABILITY, FailureClass.SATURATION, FailureClass.CIRCUIT, FailureClass.INTERNAL}
-)
 #: The backend cannot answer just now: what it has stays there, and the next look may succeed.
 _LATER = frozenset({FailureClass.TRANSIENT, FailureClass.SATURATION})
-#: Evidence classes, the weakest first.
-_STRENGTH = tuple(reversed(EvidenceClass))
 
 
 class JobFailed(HybridError):
@@ -50,16 +43,6 @@ class JobFailed(HybridError):
 
     def __reduce__(self) -> tuple[type[JobFailed], tuple[Job]]:
         return (type(self), (self.job,))
-
-
-class Ambiguous(HybridError):
-    """A backend may or may not have taken a job, and cannot be asked just now."""
-
-    failure_class = FailureClass.TRANSIENT
-
-
-def _retryable(error: BaseException) -> bool:
-    return isinstance(error, BackendError) and CONSEQUENCE[error.failure_class] == "retry"
 
 
 class Dispatcher:
@@ -109,13 +92,7 @@ class Dispatcher:
             HybridError: class ``internal`` or ``circuit``, a defect, which the job's row records as well.
             BackendError: the backend that holds the job, or may hold it, cannot be used from here.
         """
-        job = self.ledger.intend(envelope)
-        while True:
-            try:
-                return self._advance(job)
-            except Conflict:
-                # another process was faster: go on from where it has brought the job
-                job = self.ledger.job(job.job_id)
+        return self._bring(envelope, again=True)
 
     def result(self, envelope: JobEnvelope) -> JobResult | None:
         """The result of a submitted envelope, ``None`` while it is pending; marked ``cached`` when another envelope
@@ -155,8 +132,10 @@ class Dispatcher:
         """Submit, then wait up to ``patience`` seconds (default: the envelope's total) if another process holds the
         job."""
         deadline = time.monotonic() + (envelope.timeout.total if patience is None else patience)
-        while self.submit(envelope).state == "submitting" and time.monotonic() < deadline:
+        job = self.submit(envelope)
+        while job.state == "submitting" and time.monotonic() < deadline:
             time.sleep(0.1)
+            job = self._bring(envelope, again=False)
         return self.result(envelope)
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -166,8 +145,17 @@ class Dispatcher:
             raise JobFailed(job)
         return result_of(job, self.artifacts.get(job.result_ref))
 
-    def _advance(self, job: Job) -> Job:
-        """Bring a job as far as this process can."""
+    def _bring(self, envelope: JobEnvelope, again: bool) -> Job:
+        """Bring a job as far as this process can; ``again``: also one that has ended without a result."""
+        job = self.ledger.intend(envelope)
+        while True:
+            try:
+                return self._advance(job, again)
+            except Conflict:
+                # another process was faster: go on from where it has brought the job; its failure is our answer too
+                job, again = self.ledger.job(job.job_id), False
+
+    def _advance(self, job: Job, again: bool) -> Job:
         envelope = self.ledger.envelope(job.envelope_digest)
         if job.state == "submitting" and _abandoned(job, envelope):
             job = self.ledger.move(
@@ -181,7 +169,7 @@ class Dispatcher:
             job = self._reconcile(job, envelope)
         if job.state in ("submitted", "running"):
             return self._collect(job, envelope)
-        if job.state in ("failed", "timed_out"):
+        if again and job.state in ("failed", "timed_out"):
             job = self.ledger.move(
                 job.job_id, "intended", "asked for again", expect=job.state, attempt=job.attempts, error=None
             )
@@ -204,7 +192,7 @@ class Dispatcher:
     def _reconcile(self, job: Job, envelope: JobEnvelope) -> Job:
         """Adopt an ambiguous job if its backend knows the key; else it never got there."""
         try:
-            handle = _living(self.backend(job.backend), envelope.idempotency_key)
+            handle = living(self.backend(job.backend), envelope.idempotency_key)
         except BackendError as error:
             if error.failure_class in _LATER:
                 return job
@@ -231,7 +219,7 @@ class Dispatcher:
             for position, name in enumerate(chain):
                 following = chain[position + 1] if position + 1 < len(chain) else None
                 try:
-                    handle = self._submit_to(name, envelope, payload, look_first=job.attempts > 1)
+                    handle = deliver(self.backend(name), envelope, payload, look_first=job.attempts > 1)
                     break
                 except BackendError as error:
                     stop = CONSEQUENCE[error.failure_class] == "stop"
@@ -270,7 +258,6 @@ class Dispatcher:
                 attempt=job.attempts,
                 provider_id=handle.provider_id,
             )
-            return self._collect(job, envelope)
         except Conflict:
             raise
         except Ambiguous as error:
@@ -284,6 +271,7 @@ class Dispatcher:
                     job.job_id, "ambiguous", "interrupted while submitting", expect="submitting", attempt=job.attempts
                 )
             raise
+        return self._collect(job, envelope)
 
     def _fail(self, job: Job, error: Exception, hops: list[Hop]) -> Job:
         """Record why a job ended; a defect is raised as well."""
@@ -316,55 +304,6 @@ class Dispatcher:
                 f"{envelope.payload_variables}"
             )
         return payload
-
-    def _as_sent(self, name: str, envelope: JobEnvelope) -> JobEnvelope:
-        """The envelope as this backend gets it: another kind of machine answers with its own algorithm."""
-        offered = self.backend(name).capabilities().algorithms
-        if name == envelope.backend or envelope.algorithm.name in offered:
-            return envelope
-        return envelope.model_copy(update={"algorithm": envelope.algorithm.model_copy(update={"name": offered[0]})})
-
-    def _submit_to(
-        self, name: str, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, look_first: bool
-    ) -> JobHandle:
-        """Send with retries; before anything is sent a second time, the backend is asked whether it has it.
-
-        Raises:
-            BackendError: it has not taken the job.
-            Ambiguous: nobody knows whether it has.
-        """
-        backend, key = self.backend(name), envelope.idempotency_key
-        missing = backend.available()
-        if missing:
-            raise BackendError(f"{name} cannot be used: {missing}", FailureClass.CAPABILITY)
-        sent = self._as_sent(name, envelope)
-        look = look_first
-
-        @retry(
-            retry=retry_if_exception(_retryable),
-            stop=stop_after_attempt(3),
-            reraise=True,
-            wait=wait_random_exponential(multiplier=0.2, max=envelope.timeout.queue),
-        )
-        def send() -> JobHandle:
-            nonlocal look
-            known = _living(backend, key) if look else None
-            look = True
-            return known or backend.submit(sent, payload, key)
-
-        try:
-            return send()
-        except BackendError as error:
-            if error.failure_class in _REFUSED:
-                raise
-            # the answer may have been lost on its way back
-            try:
-                known = _living(backend, key)
-            except BackendError as silence:
-                raise Ambiguous(f"{name} may have the job ({error}) and cannot be asked ({silence})") from None
-            if known is None:
-                raise
-            return known
 
     def _collect(self, job: Job, envelope: JobEnvelope) -> Job:
         """Store the result of a submitted job if the provider has it."""
@@ -407,18 +346,7 @@ class Dispatcher:
         """
         backend = self.backend(job.backend)
         result = backend.result(handle)
-        expected = self._as_sent(job.backend, envelope).digest
-        best = backend.capabilities().evidence_class
-        if result.envelope_digest != expected:
-            raise InvariantError(f"{job.backend} answered envelope {result.envelope_digest}, asked was {expected}")
-        if result.backend != job.backend:
-            raise InvariantError(f"{job.backend} answered in the name of {result.backend}")
-        if result.width != envelope.payload_variables:
-            raise InvariantError(
-                f"{job.backend} answered {result.width} variables, the job has {envelope.payload_variables}"
-            )
-        if _STRENGTH.index(result.evidence_class) > _STRENGTH.index(best):
-            raise InvariantError(f"{job.backend} claims {result.evidence_class}, it can only be {best}")
+        verify(result, backend, envelope)
         result = result.model_copy(
             update={
                 "envelope_digest": job.envelope_digest,
@@ -437,14 +365,6 @@ class Dispatcher:
             provider_id=handle.provider_id,
             result_ref=reference,
         )
-
-
-def _living(backend: QuantumBackend, key: str) -> JobHandle | None:
-    """The backend's job with this key, unless it ended without a result."""
-    handle = backend.find(key)
-    if handle is None or backend.status(handle) in (ProviderStatus.FAILED, ProviderStatus.CANCELLED):
-        return None
-    return handle
 
 
 def _abandoned(job: Job, envelope: JobEnvelope) -> bool:

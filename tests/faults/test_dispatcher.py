@@ -382,6 +382,16 @@ def test_a_dishonest_result_is_refused_and_nothing_is_stored(
     assert sum(1 for p in (system.root / "artifacts").rglob("*") if p.is_file()) == before
 
 
+def test_a_dishonest_result_after_a_queue_is_refused_once(system: System) -> None:
+    system.main.changes, system.main.statuses = {"evidence_class": EvidenceClass.HARDWARE}, [ProviderStatus.QUEUED]
+    envelope = system.envelope()
+    with pytest.raises(InvariantError, match="claims hardware"):
+        system.dispatcher.submit(envelope)
+    job = system.ledger.job(job_id_of(envelope))
+    assert (job.state, job.attempts) == ("failed", 1)
+    assert system.taken() == {"main": 1}
+
+
 def test_a_weaker_class_than_the_backend_could_have_is_honest(system: System) -> None:
     system.main.changes = {"evidence_class": EvidenceClass.SURROGATE}
     result = system.dispatcher.run(system.envelope())
@@ -553,6 +563,26 @@ def test_threads_that_race_for_a_job_run_it_once(system: System) -> None:
         results = list(pool.map(lambda _: system.dispatcher.run(envelope), range(8)))
     assert all(result == results[0] and result is not None for result in results)
     assert system.taken() == {"main": 1}
+
+
+def test_a_failure_answers_everybody_who_waited(system: System) -> None:
+    class Slow(Provider):
+        def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+            time.sleep(0.5)
+            raise BackendError("the provider says no", FailureClass.BACKEND)
+
+    slow = Slow("main", system.root / "provider")
+    dispatcher = Dispatcher(system.ledger, system.artifacts, {"main": lambda: slow})
+    envelope = system.envelope(fallback=())
+
+    def ask(_: int) -> str:
+        with pytest.raises(JobFailed) as failed:
+            dispatcher.run(envelope)
+        return str(failed.value)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(ask, range(4)))) == 1
+    assert system.ledger.job(job_id_of(envelope)).attempts == 1
 
 
 def test_everybody_may_collect_a_finished_job(system: System) -> None:
