@@ -47,11 +47,12 @@ def energy_histogram(samples: Sequence[SampleCount], random: np.ndarray, title: 
 
     energies = np.array([s.energy for s in samples])
     counts = np.array([s.count for s in samples], dtype=float)
-    edges = np.histogram_bin_edges(np.concatenate([energies, random]), bins=40)
+    edges = np.histogram_bin_edges(np.concatenate([energies, random]), bins=40).tolist()
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    axes.hist(random, bins=edges, weights=np.full(len(random), 1 / len(random)), color="#b9bec7",
-              label="uniform random bits")
+    axes.hist(
+        random, bins=edges, weights=np.full(len(random), 1 / len(random)), color="#b9bec7", label="uniform random bits"
+    )
     axes.hist(energies, bins=edges, weights=counts / counts.sum(), color="#3b6fd4", alpha=0.75, label="samples")
     axes.axvline(energies.min(), color="#1b2a49", linewidth=1, linestyle="--", label=f"best {energies.min():.6g}")
     axes.set_xlabel("energy (lower is better)")
@@ -71,23 +72,38 @@ def best_values(arms: Mapping[str, pd.DataFrame], sense: str) -> dict[str, np.nd
     return best
 
 
-def trajectories(rows: Sequence[Mapping[str, Any]], sense: str, title: str) -> Figure:
-    """Objective against seconds for every baseline, with proven bounds as dashed lines."""
+def trajectories(
+    rows: Sequence[Mapping[str, Any]], sense: str, title: str, levels: Mapping[str, float] | None = None
+) -> Figure:
+    """Objective against seconds for every baseline, with proven bounds as dashed lines.
+
+    Args:
+        rows: of ``baseline_runs``.
+        levels: further objectives by label, as dotted lines.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for number, row in enumerate(rows):
         steps = json.loads(row["trajectory"])
         colour = f"C{number}"
         if steps:
             seconds, values = zip(*steps, strict=True)
-            axes.step([*seconds, max(row["seconds"], seconds[-1])], [*values, values[-1]], where="post", color=colour,
-                      marker="o", markersize=3, label=row["solver"])
+            # on a logarithmic axis nothing happens at 0 s
+            times = np.maximum([*seconds, max(row["seconds"], seconds[-1])], 1e-3)
+            axes.step(
+                times, [*values, values[-1]], where="post", color=colour, marker="o", markersize=3, label=row["solver"]
+            )
         if row["bound"] is not None:
-            axes.axhline(row["bound"], color=colour, linestyle="--", linewidth=1, label=f"{row['solver']}: bound")
+            axes.axhline(
+                row["bound"], color=colour, linestyle="--", linewidth=1, label=f"{row['solver']}: proven bound"
+            )
+    for label, value in (levels or {}).items():
+        axes.axhline(value, color="#1b2a49", linestyle=":", linewidth=1.5, label=label)
+    axes.set_xscale("log")
     axes.set_xlabel("seconds")
     axes.set_ylabel(f"objective ({'lower' if sense == 'min' else 'higher'} is better)")
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, ncols=3, loc="outside lower center", frameon=False)
     return figure
