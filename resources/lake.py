@@ -212,6 +212,19 @@ class Lake(dg.IOManager):
             raise dg.Failure(str(error), allow_retries=False) from error
         context.add_output_metadata({"lake_version": version})
 
+    def partition(self, table: str, instance: str) -> pd.DataFrame:
+        """The rows of one instance.
+
+        Raises:
+            dg.Failure: there are none; says what to materialize.
+        """
+        frame = self.read(table, [instance])
+        if frame.empty:
+            raise dg.Failure(
+                f"table {table} has no rows of {instance}; materialize {table} for it first.", allow_retries=False
+            )
+        return frame
+
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The rows of the partitions a step depends on; a partition without rows is an error."""
         table = context.asset_key.path[-1]

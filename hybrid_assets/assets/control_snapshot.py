@@ -29,8 +29,11 @@ TABLES = ("control_jobs", "control_job_events", "control_materializations")
     automation_condition=automation.on_change,
     description="Jobs and their states (read in one transaction of the ledger), materializations and check results, "
     "as tables of the lake.",
-    metadata={"jobs": column_schema("control_jobs"), "job events": column_schema("control_job_events"),
-              "materializations": column_schema("control_materializations")},
+    metadata={
+        "jobs": column_schema("control_jobs"),
+        "job events": column_schema("control_job_events"),
+        "materializations": column_schema("control_materializations"),
+    },
 )
 def control_snapshot(
     context: dg.AssetExecutionContext, dispatcher: dg.ResourceParam[Dispatcher], lake: dg.ResourceParam[Lake]
@@ -45,8 +48,9 @@ def control_snapshot(
     for table in TABLES:
         lake.write(table, contracts.frame_of(table, rows[table]), None, {"run_id": context.run.run_id})
     version = digest_of([len(rows[t]) for t in TABLES] + [[j.job_id, j.state] for j in jobs])
-    return dg.MaterializeResult(data_version=dg.DataVersion(version),
-                                metadata={table: len(found) for table, found in rows.items()})
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(version), metadata={table: len(found) for table, found in rows.items()}
+    )
 
 
 def job_row(job: Job, dispatcher: Dispatcher) -> dict[str, Any]:
@@ -57,13 +61,25 @@ def job_row(job: Job, dispatcher: Dispatcher) -> dict[str, Any]:
         measured = {
             "evidence_class": str(result.evidence_class),
             **{f"{k}_seconds": v for k, v in result.timings.model_dump().items()},
-            **{k: float(getattr(result, k)) for k in ("shots", "tuning_shots", "circuits", "width", "depth",
-                                                      "two_qubit_gates", "estimated_cost", "actual_cost")},
+            **{
+                k: float(getattr(result, k))
+                for k in (
+                    "shots",
+                    "tuning_shots",
+                    "circuits",
+                    "width",
+                    "depth",
+                    "two_qubit_gates",
+                    "estimated_cost",
+                    "actual_cost",
+                )
+            },
             "fallback_path": json.dumps([hop.model_dump() for hop in result.fallback_path]),
-            "parameters": json.dumps(result.parameters), "sdk_versions": json.dumps(result.sdk_versions),
+            "parameters": json.dumps(result.parameters),
+            "sdk_versions": json.dumps(result.sdk_versions),
             "calibration": json.dumps(result.calibration),
         }
-    row = {name: None for name in contracts.TABLES["control_jobs"].columns}
+    row = dict.fromkeys(contracts.TABLES["control_jobs"].columns)
     row |= {"fallback_path": "[]", "parameters": "{}", "sdk_versions": "{}", "calibration": "null"}
     row |= {k: v for k, v in job.__dict__.items() if k in row} | measured
     return row | {"created_at": _utc(job.created_at), "updated_at": _utc(job.updated_at)}
@@ -76,8 +92,15 @@ def materializations(instance: dg.DagsterInstance) -> Iterator[dict[str, Any]]:
             done = record.asset_materialization
             assert done is not None
             tags = done.tags or {}
-            yield _event(stage, done.partition, record.run_id, record.timestamp, "materialization",
-                         data_version=tags.get("dagster/data_version"), code_version=tags.get("dagster/code_version"))
+            yield _event(
+                stage,
+                done.partition,
+                record.run_id,
+                record.timestamp,
+                "materialization",
+                data_version=tags.get("dagster/data_version"),
+                code_version=tags.get("dagster/code_version"),
+            )
 
 
 def checks(instance: dg.DagsterInstance) -> Iterator[dict[str, Any]]:
@@ -93,14 +116,32 @@ def checks(instance: dg.DagsterInstance) -> Iterator[dict[str, Any]]:
                 if evaluated is None or evaluated.event_type != dg.DagsterEventType.ASSET_CHECK_EVALUATION:
                     continue  # planned, not yet answered
                 found = evaluated.asset_check_evaluation_data
-                yield _event(stage, found.partition or record.partition, record.run_id, record.create_timestamp, "check", check_name=name,
-                             passed=str(found.passed).lower(), blocking=str(bool(found.blocking)).lower())
+                yield _event(
+                    stage,
+                    found.partition or record.partition,
+                    record.run_id,
+                    record.create_timestamp,
+                    "check",
+                    check_name=name,
+                    passed=str(found.passed).lower(),
+                    blocking=str(bool(found.blocking)).lower(),
+                )
 
 
 def _event(asset: str, partition: str | None, run_id: str, at: float, event: str, **more: Any) -> dict[str, Any]:
     row = dict.fromkeys(contracts.TABLES["control_materializations"].columns)
-    return row | {"asset": asset, "instance": partition, "family": partition.split(".")[0] if partition else None,
-                  "run_id": run_id, "at": datetime.fromtimestamp(at, UTC), "event": event} | more
+    return (
+        row
+        | {
+            "asset": asset,
+            "instance": partition,
+            "family": partition.split(".")[0] if partition else None,
+            "run_id": run_id,
+            "at": datetime.fromtimestamp(at, UTC),
+            "event": event,
+        }
+        | more
+    )
 
 
 def _utc(moment: datetime) -> datetime:

@@ -7,7 +7,6 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-import pandas as pd
 
 from hybrid_assets import plots
 from hybrid_assets.assets.envelopes import correlation_id
@@ -17,29 +16,52 @@ from hybrid_assets.checks import CheckContext
 from hybrid_assets.evidence.decision import decide
 from resources.dispatcher import Dispatcher
 from resources.environments import Settings
+from resources.lake import Lake
 
 
 @stage(
     "decisions",
+    deps=[
+        "normalized_inputs",
+        "quantum_jobs",
+        "quantum_samples",
+        "scored_candidates",
+        "baseline_runs",
+        "baseline_comparisons",
+    ],
     code_version="1",
     kinds={"python"},
     description="The accepted candidate, the classical fallback, or a review, with one sentence of reason, the path "
     "that led there, and the evidence class of the answer.",
 )
 def decisions(
-    context: dg.AssetExecutionContext, normalized_inputs: pd.DataFrame, quantum_jobs: pd.DataFrame,
-    quantum_samples: pd.DataFrame, scored_candidates: pd.DataFrame, baseline_runs: pd.DataFrame,
-    baseline_comparisons: pd.DataFrame, dispatcher: dg.ResourceParam[Dispatcher],
+    context: dg.AssetExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    dispatcher: dg.ResourceParam[Dispatcher],
     settings: dg.ResourceParam[Settings],
 ) -> Iterator[Any]:
     """Decide about this partition."""
+    normalized_inputs = lake.partition("normalized_inputs", context.partition_key)
+    quantum_jobs = lake.partition("quantum_jobs", context.partition_key)
+    quantum_samples = lake.partition("quantum_samples", context.partition_key)
+    scored_candidates = lake.partition("scored_candidates", context.partition_key)
+    baseline_runs = lake.partition("baseline_runs", context.partition_key)
+    baseline_comparisons = lake.partition("baseline_comparisons", context.partition_key)
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
     current = str(quantum_jobs["envelope_digest"].iloc[0])
     jobs = list(dict.fromkeys(quantum_samples["job_id"]))
-    hops = [f"left {hop.backend} for {hop.next_backend}: {hop.reason}"
-            for job in jobs for hop in dispatcher.stored_result(job).fallback_path]
-    decision = decide(baseline_comparisons.iloc[0].to_dict(), scored_candidates.to_dict("records"),
-                      baseline_runs.to_dict("records"), hops=hops, tolerance=family.tolerance)
+    hops = [
+        f"left {hop.backend} for {hop.next_backend}: {hop.reason}"
+        for job in jobs
+        for hop in dispatcher.stored_result(job).fallback_path
+    ]
+    decision = decide(
+        baseline_comparisons.iloc[0].to_dict(),
+        scored_candidates.to_dict("records"),
+        baseline_runs.to_dict("records"),
+        hops=hops,
+        tolerance=family.tolerance,
+    )
     sampling = float(quantum_samples.drop_duplicates("job_id")["seconds"].sum())
     arm = scored_candidates[scored_candidates["arm"] != "random_control"]
     phases = {
@@ -49,15 +71,31 @@ def decisions(
         **{f"baseline {row.solver}": float(row.seconds) for row in baseline_runs.itertuples()},
     }
     row = {
-        "instance": context.partition_key, "family": family.name, "envelope_digest": current,
-        "input_digest": instance.digest, **decision, "path": json.dumps(decision["path"]),
-        "seconds": sum(phases.values()), "seconds_by_phase": json.dumps(phases),
-        "correlation_id": correlation_id(context), "environment": settings.environment, "owner": resolved.owner,
+        "instance": context.partition_key,
+        "family": family.name,
+        "envelope_digest": current,
+        "input_digest": instance.digest,
+        **decision,
+        "path": json.dumps(decision["path"]),
+        "seconds": sum(phases.values()),
+        "seconds_by_phase": json.dumps(phases),
+        "correlation_id": correlation_id(context),
+        "environment": settings.environment,
+        "owner": resolved.owner,
         "decided_at": datetime.now(UTC),
     }
-    chosen = {} if row["values"] is None else {"accepted": np.array(json.loads(row["values"]), dtype=float)}
+    arms = {
+        "quantum": scored_candidates[scored_candidates["arm"] == "quantum"],
+        "surrogate": scored_candidates[scored_candidates["arm"] == "surrogate"],
+        "classical": baseline_runs,
+    }
+    chosen = plots.best_values(arms, instance.sense)
+    if row["values"] is not None:
+        chosen = {"accepted": np.array(json.loads(row["values"]), dtype=float), **chosen}
     yield from stored(
-        "decisions", [row], CheckContext(context.partition_key, family, instance, envelope_digest=current),
+        "decisions",
+        [row],
+        CheckContext(context.partition_key, family, instance, envelope_digest=current),
         {
             "decision": row["decision"],
             "reason": row["reason"],

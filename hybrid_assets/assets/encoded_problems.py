@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 
 from hybrid_assets import registry
 from hybrid_assets.assets.reading import instance_in
@@ -16,20 +15,25 @@ from hybrid_assets.proposals.rounds import prepare
 from resources.dispatcher import Dispatcher
 from resources.environments import Settings
 from resources.failures import HybridError
+from resources.lake import Lake
 
 
 @stage(
     "encoded_problems",
+    deps=["normalized_inputs"],
     code_version="1",
     kinds={"python"},
     description="The program narrowed to the qubit budget where needed and encoded as a QUBO, with the audit: "
     "penalty adequacy, density, decode round trips, feasible share.",
 )
 def encoded_problems(
-    context: dg.AssetExecutionContext, normalized_inputs: pd.DataFrame, dispatcher: dg.ResourceParam[Dispatcher],
+    context: dg.AssetExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    dispatcher: dg.ResourceParam[Dispatcher],
     settings: dg.ResourceParam[Settings],
 ) -> Iterator[Any]:
     """Model, narrow, encode and audit this partition's instance."""
+    normalized_inputs = lake.partition("normalized_inputs", context.partition_key)
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
     try:
         prepared = prepare(family, instance, settings.max_qubits, resolved.seed)
@@ -43,19 +47,35 @@ def encoded_problems(
         assignment = json.dumps({"kept": narrowed.kept.tolist(), "fixed": narrowed.fixed.tolist()}).encode()
         record = {**narrowed.record, "assignment_ref": dispatcher.artifacts.put(assignment)}
     row = {
-        "instance": context.partition_key, "family": family.name, "input_digest": instance.digest,
-        "encoding": encoded.encoding, "encoding_version": encoded.version, "exact": encoding.exact,
-        "encoding_digest": encoded.digest, "payload_ref": dispatcher.artifacts.put(encoded.payload()),
-        "program_form": prepared.program.form, "program_digest": prepared.program.digest,
-        "program_variables": instance_variables(prepared.program), "encoded_variables": audit.variables,
-        "interactions": audit.interactions, "density": audit.density, "offset": float(encoded.bqm.offset),
-        "coefficient_range": audit.coefficient_range, "narrowed": bool(record), "narrowing": json.dumps(record),
-        "kept_variables": len(narrowed.kept), "penalty_weight": audit.penalty_weight,
-        "penalty_verdict": audit.penalty_verdict, "penalty_evidence": audit.penalty_evidence,
-        "round_trips": audit.round_trips, "feasible_share": audit.feasible_share,
+        "instance": context.partition_key,
+        "family": family.name,
+        "input_digest": instance.digest,
+        "encoding": encoded.encoding,
+        "encoding_version": encoded.version,
+        "exact": encoding.exact,
+        "encoding_digest": encoded.digest,
+        "payload_ref": dispatcher.artifacts.put(encoded.payload()),
+        "program_form": prepared.program.form,
+        "program_digest": prepared.program.digest,
+        "program_variables": instance_variables(prepared.program),
+        "encoded_variables": audit.variables,
+        "interactions": audit.interactions,
+        "density": audit.density,
+        "offset": float(encoded.bqm.offset),
+        "coefficient_range": audit.coefficient_range,
+        "narrowed": bool(record),
+        "narrowing": json.dumps(record),
+        "kept_variables": len(narrowed.kept),
+        "penalty_weight": audit.penalty_weight,
+        "penalty_verdict": audit.penalty_verdict,
+        "penalty_evidence": audit.penalty_evidence,
+        "round_trips": audit.round_trips,
+        "feasible_share": audit.feasible_share,
     }
     yield from stored(
-        "encoded_problems", [row], CheckContext(context.partition_key, family, instance),
+        "encoded_problems",
+        [row],
+        CheckContext(context.partition_key, family, instance),
         {
             "variables": audit.variables,
             "interactions": audit.interactions,

@@ -15,13 +15,22 @@ from resources.environments import Settings
 
 
 def maker(
-    context: dg.AssetExecutionContext, family: ProblemFamily, instance: Instance, resolved: Resolved,
+    context: dg.AssetExecutionContext,
+    family: ProblemFamily,
+    instance: Instance,
+    resolved: Resolved,
     settings: Settings,
 ) -> Callable[..., JobEnvelope]:
     """``envelope_for`` with everything bound but the round."""
     return partial(
-        envelope_for, instance=instance, key=context.partition_key, resolved=resolved, fallback=settings.fallback,
-        correlation_id=correlation_id(context), algorithm=settings.algorithm, environment=settings.environment,
+        envelope_for,
+        instance=instance,
+        key=context.partition_key,
+        resolved=resolved,
+        fallback=settings.fallback,
+        correlation_id=correlation_id(context),
+        algorithm=settings.algorithm,
+        environment=settings.environment,
         jobs=family.rounds * (settings.repetitions if family.rounds > 1 else 1),
     )
 

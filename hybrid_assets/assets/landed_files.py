@@ -31,8 +31,12 @@ def observation(landing: Landing) -> dg.AssetObservation:
     return dg.AssetObservation(
         asset_key="landed_files",
         partition=landing.instance,
-        metadata={"path": dg.MetadataValue.path(landing.path), "sha256": landing.source_digest,
-                  "instance_number": landing.member, "request": dg.MetadataValue.json(landing.options),
-                  "state": landing.state},
+        metadata={
+            "path": dg.MetadataValue.path(landing.path),
+            "sha256": landing.source_digest,
+            "instance_number": landing.member,
+            "request": dg.MetadataValue.json(landing.options),
+            "state": landing.state,
+        },
         tags={DATA_VERSION_TAG: landed_version(landing)},
     )

@@ -33,8 +33,10 @@ def normalized_inputs(
     key = context.partition_key
     landing = dispatcher.ledger.landing(key)
     if landing is None or landing.state == "retired":
-        raise dg.Failure(f"{key}: no file has landed for this partition; drop one into the inbox or use "
-                         "`hybrid solve`.", allow_retries=False)
+        raise dg.Failure(
+            f"{key}: no file has landed for this partition; drop one into the inbox or use `hybrid solve`.",
+            allow_retries=False,
+        )
     try:
         instance = instance_of(landing, dispatcher.artifacts)
         request = parse(landing.options, landing.name)
@@ -43,17 +45,30 @@ def normalized_inputs(
         raise failure(error) from None
     family = registry.family(landing.family)
     row = {
-        "instance": key, "family": landing.family, "name": instance.name, "source_file": landing.name,
-        "source_digest": landing.source_digest, "member": landing.member, "size": instance.size,
-        "sense": instance.sense, "input_digest": instance.digest,
-        "payload_ref": dispatcher.artifacts.put(instance.to_bytes()), "owner": resolved.owner,
-        "sensitivity": resolved.sensitivity, "deadline": resolved.deadline, "best_known": request.best_known,
-        "best_known_source": request.best_known_source, "options": canonical_json(resolved.model_dump()),
+        "instance": key,
+        "family": landing.family,
+        "name": instance.name,
+        "source_file": landing.name,
+        "source_digest": landing.source_digest,
+        "member": landing.member,
+        "size": instance.size,
+        "sense": instance.sense,
+        "input_digest": instance.digest,
+        "payload_ref": dispatcher.artifacts.put(instance.to_bytes()),
+        "owner": resolved.owner,
+        "sensitivity": resolved.sensitivity,
+        "deadline": resolved.deadline,
+        "best_known": request.best_known,
+        "best_known_source": request.best_known_source,
+        "options": canonical_json(resolved.model_dump()),
         "constraints": canonical_json(dict(family.constraints(instance))),
-        "notes": json.dumps(list(instance.notes)), "environment": settings.environment,
+        "notes": json.dumps(list(instance.notes)),
+        "environment": settings.environment,
     }
     yield from stored(
-        "normalized_inputs", [row], CheckContext(landing.name, family, instance),
+        "normalized_inputs",
+        [row],
+        CheckContext(landing.name, family, instance),
         {
             "size": instance.size,
             "owner": resolved.owner,

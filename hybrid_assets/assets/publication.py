@@ -33,14 +33,19 @@ class Translator(DagsterDbtTranslator):
         deps = [*spec.deps, dg.AssetDep("control_snapshot")] if staging else list(spec.deps)
         unique = {dep.asset_key: dep for dep in deps}
         return spec.replace_attributes(
-            group_name="5_publication", owners=OWNERS, kinds={"dbt", "duckdb"}, deps=list(unique.values()),
+            group_name="5_publication",
+            owners=OWNERS,
+            kinds={"dbt", "duckdb"},
+            deps=list(unique.values()),
             automation_condition=automation.with_upstream,
         )
 
 
 @dbt_assets(manifest=warehouse.MANIFEST, dagster_dbt_translator=Translator(), name="dbt_models")
 def dbt_models(
-    context: dg.AssetExecutionContext, dbt: DbtCliResource, lake: dg.ResourceParam[Lake],
+    context: dg.AssetExecutionContext,
+    dbt: DbtCliResource,
+    lake: dg.ResourceParam[Lake],
     home: dg.ResourceParam[Home],
 ) -> Iterator[Any]:
     """Freeze the lake's versions and build every model, with its tests, into a file of this run's own."""
@@ -79,9 +84,24 @@ def published_warehouse(
             "path": dg.MetadataValue.path(str(home.warehouse)),
             "publication": publication,
             "bytes": os.path.getsize(home.warehouse),
-            "leaderboard": dg.MetadataValue.md(markdown_table(board[[
-                "instance", "size", "best_quantum", "best_classical", "best_known", "quantum_gap", "evidence_class",
-                "confidence", "decision", "winner"]])),
+            "leaderboard": dg.MetadataValue.md(
+                markdown_table(
+                    board[
+                        [
+                            "instance",
+                            "size",
+                            "best_quantum",
+                            "best_classical",
+                            "best_known",
+                            "quantum_gap",
+                            "evidence_class",
+                            "confidence",
+                            "decision",
+                            "winner",
+                        ]
+                    ]
+                )
+            ),
         },
     )
 
@@ -103,7 +123,16 @@ def report(
         table: warehouse.query(home.warehouse, f"select * from {table}")
         for table in ("leaderboard", "decisions", "comparisons", "baselines")
     }
-    size = write_report(home.report, frames, dispatcher.artifacts, warehouse.query(
-        home.warehouse, "select instance, payload_ref from staging.stg_normalized_inputs"))
-    return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(str(home.report)), "bytes": size,
-                                          "instances": len(frames["leaderboard"])})
+    size = write_report(
+        home.report,
+        frames,
+        dispatcher.artifacts,
+        warehouse.query(home.warehouse, "select instance, payload_ref from staging.stg_normalized_inputs"),
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "path": dg.MetadataValue.path(str(home.report)),
+            "bytes": size,
+            "instances": len(frames["leaderboard"]),
+        }
+    )

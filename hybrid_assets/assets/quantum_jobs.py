@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 
 from hybrid_assets.assets.envelopes import maker
 from hybrid_assets.assets.reading import instance_in, prepared_in
@@ -16,20 +15,26 @@ from hybrid_assets.checks import CheckContext
 from resources.dispatcher import Dispatcher
 from resources.environments import Settings
 from resources.failures import HybridError
+from resources.lake import Lake
 
 
 @stage(
     "quantum_jobs",
+    deps=["normalized_inputs", "encoded_problems"],
     code_version="1",
     kinds={"qiskit"},
     description="The job envelope (frozen, hashed, stored) and its submission. Simulators answer inside the run; "
     "states and timings live in the ledger.",
 )
 def quantum_jobs(
-    context: dg.AssetExecutionContext, normalized_inputs: pd.DataFrame, encoded_problems: pd.DataFrame,
-    dispatcher: dg.ResourceParam[Dispatcher], settings: dg.ResourceParam[Settings],
+    context: dg.AssetExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    dispatcher: dg.ResourceParam[Dispatcher],
+    settings: dg.ResourceParam[Settings],
 ) -> Iterator[Any]:
     """Write the intent and submit the first round's job."""
+    normalized_inputs = lake.partition("normalized_inputs", context.partition_key)
+    encoded_problems = lake.partition("encoded_problems", context.partition_key)
     try:
         family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
         prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
@@ -38,10 +43,16 @@ def quantum_jobs(
         job = dispatcher.submit(envelope)
     except HybridError as error:
         raise failure(error) from None
-    row = {"instance": context.partition_key, "family": family.name, "envelope_digest": envelope.digest,
-           "job_id": job.job_id}
+    row = {
+        "instance": context.partition_key,
+        "family": family.name,
+        "envelope_digest": envelope.digest,
+        "job_id": job.job_id,
+    }
     yield from stored(
-        "quantum_jobs", [row], CheckContext(context.partition_key, family, instance),
+        "quantum_jobs",
+        [row],
+        CheckContext(context.partition_key, family, instance),
         {
             "job_id": job.job_id,
             "state": job.state,

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 
-from hybrid_assets import plots, registry
+from hybrid_assets import plots
 from hybrid_assets.assets.envelopes import maker
 from hybrid_assets.assets.reading import instance_in, prepared_in
 from hybrid_assets.assets.stage import failure, stage, stored
@@ -15,10 +14,12 @@ from hybrid_assets.proposals.rounds import random_energies, run_rounds
 from resources.dispatcher import Dispatcher
 from resources.environments import Settings
 from resources.failures import HybridError
+from resources.lake import Lake
 
 
 @stage(
     "quantum_samples",
+    deps=["normalized_inputs", "encoded_problems", "quantum_jobs"],
     code_version="1",
     kinds={"qiskit", "pennylane"},
     output_required=False,
@@ -26,10 +27,15 @@ from resources.failures import HybridError
     "Families that refine send their later rounds here.",
 )
 def quantum_samples(
-    context: dg.AssetExecutionContext, normalized_inputs: pd.DataFrame, encoded_problems: pd.DataFrame,
-    quantum_jobs: pd.DataFrame, dispatcher: dg.ResourceParam[Dispatcher], settings: dg.ResourceParam[Settings],
+    context: dg.AssetExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    dispatcher: dg.ResourceParam[Dispatcher],
+    settings: dg.ResourceParam[Settings],
 ) -> Iterator[Any]:
     """Collect the job's samples and run the rounds that follow from them; yield nothing while one is pending."""
+    normalized_inputs = lake.partition("normalized_inputs", context.partition_key)
+    encoded_problems = lake.partition("encoded_problems", context.partition_key)
+    quantum_jobs = lake.partition("quantum_jobs", context.partition_key)
     try:
         family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
         prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
@@ -37,32 +43,62 @@ def quantum_samples(
         make = maker(context, family, instance, resolved, settings)
         envelope = make(prepared=prepared, payload_ref=encoded_problems["payload_ref"].iloc[0])
         if envelope.digest != current:
-            raise dg.Failure(f"{context.partition_key}: the current envelope is {envelope.digest[:12]}…, the submitted "
-                             f"job answers {current[:12]}…; materialize quantum_jobs again.", allow_retries=False)
-        rounds = run_rounds(family, instance, prepared, make, dispatcher.run, dispatcher.artifacts.put,
-                            settings.repetitions, resolved.budget)
+            raise dg.Failure(
+                f"{context.partition_key}: the current envelope is {envelope.digest[:12]}…, the submitted "
+                f"job answers {current[:12]}…; materialize quantum_jobs again.",
+                allow_retries=False,
+            )
+        rounds = run_rounds(
+            family,
+            instance,
+            prepared,
+            make,
+            dispatcher.run,
+            dispatcher.artifacts.put,
+            settings.repetitions,
+            resolved.budget,
+        )
     except HybridError as error:
         raise failure(error) from None
     if rounds is None:
         return
     rows = [
         {
-            "instance": context.partition_key, "family": family.name, "envelope_digest": current,
-            "round": done.envelope.round, "repetition": done.envelope.repetition,
-            "round_digest": done.envelope.digest, "job_id": dispatcher.job_id(done.envelope), "rank": rank,
-            "bits": sample.bits, "energy": sample.energy, "count": sample.count, "shots": done.result.shots,
-            "seconds": done.result.timings.total, "backend": done.result.backend,
-            "evidence_class": str(done.result.evidence_class), "cached": done.result.cached,
+            "instance": context.partition_key,
+            "family": family.name,
+            "envelope_digest": current,
+            "round": done.envelope.round,
+            "repetition": done.envelope.repetition,
+            "round_digest": done.envelope.digest,
+            "job_id": dispatcher.job_id(done.envelope),
+            "rank": rank,
+            "bits": sample.bits,
+            "energy": sample.energy,
+            "count": sample.count,
+            "shots": done.result.shots,
+            "seconds": done.result.timings.total,
+            "backend": done.result.backend,
+            "evidence_class": str(done.result.evidence_class),
+            "cached": done.result.cached,
         }
         for done in rounds
         for rank, sample in enumerate(done.result.samples, start=1)
     ]
     last = rounds[-1]
     yield from stored(
-        "quantum_samples", rows,
-        CheckContext(context.partition_key, family, instance, rounds=tuple(rounds), envelope_digest=current,
-                     best_class={d.result.backend: str(dispatcher.backend(d.result.backend).capabilities()
-                                                       .evidence_class) for d in rounds}),
+        "quantum_samples",
+        rows,
+        CheckContext(
+            context.partition_key,
+            family,
+            instance,
+            rounds=tuple(rounds),
+            envelope_digest=current,
+            best_class={
+                d.result.backend: str(dispatcher.backend(d.result.backend).capabilities().evidence_class)
+                for d in rounds
+            },
+        ),
         {
             "rounds": len(rounds),
             "shots": sum(d.result.shots for d in rounds),
@@ -73,8 +109,12 @@ def quantum_samples(
             "evidence_class": str(last.result.evidence_class),
             "seconds": sum(d.result.timings.total for d in rounds),
             "parameters": dg.MetadataValue.json(last.result.parameters),
-            "energies": plots.as_markdown(plots.energy_histogram(
-                rounds[0].result.samples, random_energies(rounds[0].prepared, resolved.seed),
-                f"{context.partition_key}: round 0 on {rounds[0].result.backend}")),
+            "energies": plots.as_markdown(
+                plots.energy_histogram(
+                    rounds[0].result.samples,
+                    random_energies(rounds[0].prepared, resolved.seed),
+                    f"{context.partition_key}: round 0 on {rounds[0].result.backend}",
+                )
+            ),
         },
     )

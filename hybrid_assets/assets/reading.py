@@ -36,8 +36,10 @@ def prepared_in(encoded: pd.DataFrame, family: ProblemFamily, instance: Instance
         kept, fixed = np.arange(row["program_variables"]), np.zeros(row["program_variables"])
     prepared = again(family.model(instance), kept.astype(np.int64), fixed.astype(np.int8))
     if prepared.encoded.digest != row["encoding_digest"]:
-        raise InvariantError(f"{row['instance']}: the program encodes to {prepared.encoded.digest} now, stored is "
-                             f"{row['encoding_digest']}; materialize encoded_problems again")
+        raise InvariantError(
+            f"{row['instance']}: the program encodes to {prepared.encoded.digest} now, stored is "
+            f"{row['encoding_digest']}; materialize encoded_problems again"
+        )
     return prepared
 
 

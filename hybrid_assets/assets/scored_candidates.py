@@ -6,27 +6,30 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from hybrid_assets import plots
 from hybrid_assets.assets.reading import instance_in, prepared_in
 from hybrid_assets.assets.stage import failure, preview, stage, stored
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.proposals.scoring import score
 from resources.dispatcher import Dispatcher
 from resources.failures import HybridError
+from resources.lake import Lake
 
 
 @stage(
     "scored_candidates",
+    deps=["normalized_inputs", "encoded_problems", "quantum_samples"],
     code_version="1",
     kinds={"pandas"},
     description="The best candidates of every round: objective, feasibility, violations, confidence (reproducibility, "
     "not optimality), evidence class; beside them the random control with the same number of draws.",
 )
 def scored_candidates(
-    context: dg.AssetExecutionContext, normalized_inputs: pd.DataFrame, encoded_problems: pd.DataFrame,
-    quantum_samples: pd.DataFrame, dispatcher: dg.ResourceParam[Dispatcher],
+    context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], dispatcher: dg.ResourceParam[Dispatcher]
 ) -> Iterator[Any]:
     """Score this partition's samples."""
+    normalized_inputs = lake.partition("normalized_inputs", context.partition_key)
+    encoded_problems = lake.partition("encoded_problems", context.partition_key)
+    quantum_samples = lake.partition("quantum_samples", context.partition_key)
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
     try:
         prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
@@ -36,19 +39,37 @@ def scored_candidates(
         raise failure(error) from None
     current = str(quantum_samples["envelope_digest"].iloc[0])
     frame = pd.DataFrame(rows)
-    best = {"quantum": frame[frame["arm"] != "random_control"], "random": frame[frame["arm"] == "random_control"]}
-    pictures = plots.best_values(best, instance.sense)
     yield from stored(
-        "scored_candidates", [{**row, "envelope_digest": current} for row in rows],
-        CheckContext(context.partition_key, family, instance, envelope_digest=current,
-                     best_class={"uniform random": "classical",
-                                 **dict(quantum_samples[["backend", "evidence_class"]].itertuples(index=False))}),
+        "scored_candidates",
+        [{**row, "envelope_digest": current} for row in rows],
+        CheckContext(
+            context.partition_key,
+            family,
+            instance,
+            envelope_digest=current,
+            best_class={
+                "uniform random": "classical",
+                **dict(quantum_samples[["backend", "evidence_class"]].itertuples(index=False)),
+            },
+        ),
         {
             "candidates": len(rows),
             "feasible": int(frame["feasible"].sum()),
-            "best": preview(frame[["arm", "round", "rank", "objective", "feasible", "confidence", "confidence_low",
-                                   "confidence_high", "evidence_class", "post_processing"]]
-                            .sort_values(["arm", "rank", "round"])),
-            "picture": plots.as_markdown(family.plot_solution(instance, pictures)),
+            "best": preview(
+                frame[
+                    [
+                        "arm",
+                        "round",
+                        "rank",
+                        "objective",
+                        "feasible",
+                        "confidence",
+                        "confidence_low",
+                        "confidence_high",
+                        "evidence_class",
+                        "post_processing",
+                    ]
+                ].sort_values(["arm", "rank", "round"])
+            ),
         },
     )
