@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 
+from resources.ledger import is_alive, this_process
+
 if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
@@ -27,6 +29,8 @@ LINE = (
     "baseline_comparisons",
     "decisions",
 )
+#: Run tag that names the process a run lives in.
+PROCESS = "hybrid/process"
 
 
 @dataclass(frozen=True)
@@ -47,21 +51,35 @@ class Outcome:
 
 
 def stale_stages(instance: dg.DagsterInstance, graph: BaseAssetGraph, key: str) -> list[str]:
-    """The stages of this partition that are missing or out of date, by data and code versions."""
+    """The stages of this partition to run: those missing or out of date by data and code versions, and all that
+    follow from them."""
     from dagster._core.loader import LoadingContextForTest  # the one concrete context outside a web request
 
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
-    return [s for s in LINE if resolver.get_status(dg.AssetKey(s), key) != StaleStatus.FRESH]
+    stale: set[dg.AssetKey] = set()
+    for stage in map(dg.AssetKey, LINE):
+        # Dagster's own status looks one step up only
+        if graph.get(stage).parent_keys & stale or resolver.get_status(stage, key) != StaleStatus.FRESH:
+            stale.add(stage)
+    return [stage for stage in LINE if dg.AssetKey(stage) in stale]
 
 
 def run_line(
-    job: dg.JobDefinition, instance: dg.DagsterInstance, key: str, stages: Sequence[str] = LINE,
-    tags: Mapping[str, str] | None = None, run_config: Mapping[str, Any] | None = None,
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    key: str,
+    stages: Sequence[str] = LINE,
+    tags: Mapping[str, str] | None = None,
+    run_config: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Run stages of one partition in this process."""
     result = job.execute_in_process(
-        instance=instance, partition_key=key, raise_on_error=False, tags=dict(tags or {}),
-        asset_selection=[dg.AssetKey(s) for s in stages], run_config=run_config,
+        instance=instance,
+        partition_key=key,
+        raise_on_error=False,
+        tags=here(tags),
+        asset_selection=[dg.AssetKey(s) for s in stages],
+        run_config=run_config,
     )
     if result.success:
         done = {e.asset_key.path[-1] for e in result.get_asset_materialization_events() if e.asset_key}
@@ -70,6 +88,28 @@ def run_line(
         if event.is_step_failure:
             return Outcome(result.run_id, *problem_of(event.step_failure_data))
     return Outcome(result.run_id, "the run failed before any step")
+
+
+def here(tags: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Tags of a run in this process, so that ``bury_dead_runs`` can tell when it died."""
+    return {**(tags or {}), PROCESS: this_process()}
+
+
+def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark the runs as failed whose process is gone, and return their ids.
+
+    Dagster watches only runs that its own launcher started. Others would look alive for ever, fill the queue's limit
+    and keep the publication waiting.
+    """
+    unfinished = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    dead = [
+        run
+        for run in instance.get_runs(dg.RunsFilter(statuses=unfinished))
+        if PROCESS in run.tags and not is_alive(run.tags[PROCESS])
+    ]
+    for run in dead:
+        instance.report_run_failed(run, f"Its process {run.tags[PROCESS]} died; run the instance again.")
+    return [run.run_id for run in dead]
 
 
 def problem_of(data: Any) -> tuple[str, str | None]:

@@ -6,11 +6,13 @@ Here: the inbox sensor and the nightly schedules. Not here: stage 10 (``automati
 
 import json
 from collections.abc import Iterator
+
 import dagster as dg
 
 from hybrid_assets.assets.landed_files import observation
 from hybrid_assets.jobs import baselines_again, instance_line, maintenance, process_batch
 from hybrid_assets.landing import land_found, scan
+from hybrid_assets.line import bury_dead_runs
 from hybrid_assets.partitions import instances
 from resources.dispatcher import Dispatcher
 from resources.failures import InputError
@@ -82,6 +84,7 @@ def build(run_by_default: bool) -> tuple[list[dg.SensorDefinition], list[dg.Sche
                default_status=status,
                description="New and changed files in the inbox become partitions and runs; deleted ones are reported.")
     def inbox_sensor(context: dg.SensorEvaluationContext, dispatcher: dg.ResourceParam[Dispatcher]) -> dg.SensorResult:
+        bury_dead_runs(context.instance)
         return look(context.cursor, dispatcher)
 
     on = dg.DefaultScheduleStatus.RUNNING if run_by_default else dg.DefaultScheduleStatus.STOPPED

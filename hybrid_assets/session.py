@@ -21,10 +21,10 @@ import dagster as dg
 
 from hybrid_assets.assets.landed_files import landed_version, observation
 from hybrid_assets.landing import Address, check_file, land, land_found, scan
-from hybrid_assets.line import LINE, Outcome, problem_of, run_line, stale_stages
+from hybrid_assets.line import LINE, Outcome, bury_dead_runs, here, problem_of, run_line, stale_stages
 from hybrid_assets.request import Request
-from resources.dispatcher import Dispatcher
 from resources.assembly import build_dispatcher, build_lake
+from resources.dispatcher import Dispatcher
 from resources.failures import InputError
 from resources.home import PROJECT, Home, inbox
 from resources.lake import Lake
@@ -147,7 +147,7 @@ class Session:
         # dbt's own lines would mix with what the command prints; Dagster's log keeps them
         with redirect_stdout(io.StringIO()):
             result = self.repository.get_job("publication").execute_in_process(
-                instance=self.instance, raise_on_error=False, run_config=LOGGING
+                instance=self.instance, raise_on_error=False, run_config=LOGGING, tags=here()
             )
         if result.success:
             return None
@@ -180,6 +180,7 @@ def open_session(progress: Progress = quiet, home: Home | None = None) -> Iterat
         shutil.copyfile(shipped, configured)
     os.environ["DAGSTER_HOME"] = str(home.dagster)
     with dg.DagsterInstance.get() as instance:
+        bury_dead_runs(instance)
         yield Session(home, instance, progress)
 
 

@@ -5,6 +5,7 @@ Here: glue between Dagster and the contracts. Not here: any stage's own work, or
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -29,43 +30,83 @@ GROUPS = {
 }
 OWNERS = ["team:hybrid-assets"]
 #: Columns that differ between equal answers; they are no part of a data version.
-VOLATILE = frozenset({"seconds", "time_to_best", "trajectory", "evaluations", "quantum_seconds", "classical_seconds",
-                      "seconds_by_phase", "decided_at", "correlation_id", "cached"})
+VOLATILE = frozenset(
+    {
+        "seconds",
+        "time_to_best",
+        "trajectory",
+        "evaluations",
+        "quantum_seconds",
+        "classical_seconds",
+        "seconds_by_phase",
+        "decided_at",
+        "correlation_id",
+        "cached",
+    }
+)
 
 
 def stage(
-    table: str, *, code_version: str, kinds: set[str], description: str, deps: list[Any] | None = None,
+    table: str,
+    *,
+    code_version: str,
+    kinds: set[str],
+    description: str,
+    deps: list[Any] | None = None,
     output_required: bool = True,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Declare the asset that stores ``table``, one partition per instance."""
-    return dg.asset(
-        name=table,
+    """Declare the asset that stores ``table``, one partition per instance.
+
+    Args:
+        output_required: whether every successful run stores something; a stage that may be pending yields nothing.
+    """
+    out = dg.AssetOut(
         group_name=GROUPS[table],
         kinds=kinds | {"delta"},
         owners=OWNERS,
         description=description,
         code_version=code_version,
-        partitions_def=instances,
         io_manager_key="lake",
-        deps=deps,
-        output_required=output_required,
-        check_specs=[
-            dg.AssetCheckSpec(name, asset=table, description=description, blocking=True)
-            for name, description in [
-                ("schema", "columns, types and ranges are those of the contract"),
-                *((check.name, check.description) for check in checks.of(table)),
-            ]
-        ],
+        is_required=output_required,
         metadata={"dagster/column_schema": column_schema(table), "dagster/table_name": table},
     )
+    return dg.multi_asset(
+        name=table,
+        outs={table: out},
+        deps=deps,
+        partitions_def=instances,
+        check_specs=check_specs(table),
+        # the one switch that also lets the checks go without a result
+        can_subset=not output_required,
+    )
+
+
+def check_specs(table: str) -> list[dg.AssetCheckSpec]:
+    """The schema and the invariants of a table as blocking checks of each partition."""
+    found = [
+        ("schema", "columns, types and ranges are those of the contract"),
+        *((check.name, check.description) for check in checks.of(table)),
+    ]
+    with warnings.catch_warnings():
+        # without a partition of its own, one instance's failed check would be forgotten with the next instance's
+        # good one; the parameter is a preview in this pinned version of Dagster
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return [
+            dg.AssetCheckSpec(name, asset=table, description=description, blocking=True, partitions_def=instances)
+            for name, description in found
+        ]
 
 
 def column_schema(table: str) -> dg.TableSchema:
     """The contract's columns as Dagster shows them."""
     return dg.TableSchema(
         columns=[
-            dg.TableColumn(name, type_, description=description, constraints=dg.TableColumnConstraints(
-                nullable=bool(contracts.TABLES[table].columns[name].nullable)))
+            dg.TableColumn(
+                name,
+                type_,
+                description=description,
+                constraints=dg.TableColumnConstraints(nullable=bool(contracts.TABLES[table].columns[name].nullable)),
+            )
             for name, type_, description in contracts.column_docs(table)
         ]
     )
@@ -87,23 +128,29 @@ def stored(
     found = {"schema": [], **{check.name: check.find(frame, context) for check in checks.of(table)}}
     broken = {name: problems for name, problems in found.items() if problems}
     results = [
-        dg.AssetCheckResult(check_name=name, asset_key=table, passed=not problems,
-                            description="; ".join(problems[:3]) or None)
+        dg.AssetCheckResult(
+            check_name=name, asset_key=table, passed=not problems, description="; ".join(problems[:3]) or None
+        )
         for name, problems in found.items()
     ]
     if broken:
         yield from results
         raise dg.Failure("; ".join(f"{name}: {problems[0]}" for name, problems in broken.items()), allow_retries=False)
     yield dg.MaterializeResult(
-        value=frame, data_version=dg.DataVersion(version), check_results=results,
+        value=frame,
+        data_version=dg.DataVersion(version),
+        check_results=results,
         metadata={"dagster/partition_row_count": len(frame), **metadata},
     )
 
 
 def failure(error: HybridError) -> dg.Failure:
     """A Dagster failure with the error's own sentence; input errors are nobody's to retry."""
-    return dg.Failure(str(error), metadata={"failure_class": error.failure_class},
-                      allow_retries=not isinstance(error, InputError))
+    return dg.Failure(
+        str(error),
+        metadata={"failure_class": str(error.failure_class)},
+        allow_retries=not isinstance(error, InputError),
+    )
 
 
 def preview(frame: pd.DataFrame, limit: int = 10) -> dg.MarkdownMetadataValue:
