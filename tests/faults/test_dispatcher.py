@@ -443,6 +443,21 @@ def test_a_job_that_the_provider_lost_or_failed_is_a_failure_with_a_reason(syste
     assert "says that the job failed" in (system.dispatcher.submit(failed).error or "")
 
 
+def test_asked_for_again_a_job_that_still_runs_is_adopted_and_a_failed_one_is_sent(system: System) -> None:
+    slow, failed = system.envelope(), system.envelope(repetition=1)
+    system.main.statuses = [ProviderStatus.QUEUED] * 2
+    job = system.dispatcher.submit(slow)
+    system.ledger.move(job.job_id, "timed_out", "the queue was too long")
+    result = system.dispatcher.run(slow)
+    assert result is not None
+    assert result.attempts == 2
+    assert system.taken() == {"main": 1}
+    system.main.statuses = [ProviderStatus.FAILED] * 3
+    assert system.dispatcher.submit(failed).state == "failed"
+    assert system.dispatcher.run(failed) is not None
+    assert system.taken() == {"main": 3}
+
+
 # --- dead processes -------------------------------------------------------------------------------------------------
 
 
