@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
-from hybrid_assets.solvers.search import FAMILIES, Record, best_of, bqm_of
+from hybrid_assets.solvers.search import Record, best_of, bqm_of, is_unconstrained
 
 if TYPE_CHECKING:
     import dimod
@@ -29,7 +29,7 @@ class Annealing(ClassicalSolver):
 
     def supports(self, family: str) -> bool:
         """Families without constraints."""
-        return family in FAMILIES
+        return is_unconstrained(family)
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
         """Anneal again and again until the budget ends or the proven target is reached."""

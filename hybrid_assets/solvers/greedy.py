@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
-from hybrid_assets.solvers.search import FAMILIES, Record, best_of, bqm_of
+from hybrid_assets.solvers.search import Record, best_of, bqm_of, is_unconstrained
 
 #: Descents in all; the first is the greedy construction from all zeros.
 STARTS = 1_000
@@ -21,7 +21,7 @@ class Greedy(ClassicalSolver):
 
     def supports(self, family: str) -> bool:
         """Families without constraints."""
-        return family in FAMILIES
+        return is_unconstrained(family)
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
         """At most 1,000 descents within the budget; the same seed makes the same starts."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hybrid_assets import registry
+from hybrid_assets.problems.unconstrained import UnconstrainedFamily
 from hybrid_assets.solvers.base import SolverResult, SolveTask
 
 if TYPE_CHECKING:
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 
     from hybrid_assets.problems.base import Program
 
-#: Families whose programs have no constraints.
-FAMILIES = frozenset({"qubo", "maxcut"})
+
+def is_unconstrained(family: str) -> bool:
+    """Whether a registered family's programs have no constraints, so that these solvers take them."""
+    return family in registry.names("families") and isinstance(registry.family(family), UnconstrainedFamily)
 
 
 def bqm_of(program: Program) -> dimod.BinaryQuadraticModel:

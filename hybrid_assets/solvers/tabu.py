@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
-from hybrid_assets.solvers.search import FAMILIES, Record, best_of, bqm_of
+from hybrid_assets.solvers.search import Record, best_of, bqm_of, is_unconstrained
 
 #: First slice in seconds, growth from slice to slice, longest slice of a large model as a share of the budget.
 FIRST, GROWTH, LONGEST = 0.02, 1.5, 0.2
@@ -27,7 +27,7 @@ class Tabu(ClassicalSolver):
 
     def supports(self, family: str) -> bool:
         """Families without constraints."""
-        return family in FAMILIES
+        return is_unconstrained(family)
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
         """Search until the budget ends or the proven target is reached."""
