@@ -126,16 +126,16 @@ class Lines:
         """
         text = _text(source)
         content = source.text if text is None else text
-        pairs = [
-            (line, number)
-            for number, line in enumerate(map(str.strip, content.splitlines()), 1)
-            if line and not _COMMENT.match(line)
-        ]
-        if not pairs:
+        lines = list(map(str.strip, content.splitlines()))
+        skipped = [k for k, line in enumerate(lines) if not line or (line[0] in "#%c" and _COMMENT.match(line))]
+        numbers: Sequence[int] = range(1, len(lines) + 1)
+        if skipped:
+            kept = np.delete(np.arange(len(lines)), skipped).tolist()
+            lines, numbers = [lines[k] for k in kept], [k + 1 for k in kept]
+        if not lines:
             raise InputError(
                 source.name, "file", "it holds no data, only blank or comment lines", "give a file with data in it"
             )
-        lines, numbers = zip(*pairs, strict=True)
         return cls(source.name, lines, numbers)
 
     def error(self, k: int, problem: str, fix: str) -> InputError:
@@ -242,7 +242,7 @@ class Lines:
         if not texts:
             return np.empty((0, 3))
         try:
-            table = np.loadtxt(list(texts), dtype=np.float64, ndmin=2, comments=None)
+            table = np.loadtxt(texts, dtype=np.float64, ndmin=2, comments=None)
             if table.shape[1] in allowed:
                 return table
         except ValueError:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 BETAS = (0.1, 3.0)
 #: Sweeps of the first run and of the longest; each batch has twice the sweeps of the one before.
 SWEEPS = (100, 10_000)
+#: Couplings looked at in the first run at most.
+FIRST_UPDATES = 20_000_000
 
 
 class Annealing(ClassicalSolver):
@@ -39,7 +41,9 @@ class Annealing(ClassicalSolver):
         record, rng = Record(task, budget_seconds), np.random.default_rng(seed)
         bqm = bqm_of(task.program).change_vartype(dimod.SPIN, inplace=False)
         scale, sampler, quench = coupling_scale(bqm), SimulatedAnnealingSampler(), SteepestDescentSampler()
-        sweeps, total, speed, overhead = SWEEPS[0], 0, 0.0, 0.0
+        # the speed is not known yet: the first run of a very large model is shorter
+        sweeps = int(np.clip(FIRST_UPDATES // (bqm.num_variables + bqm.num_interactions), 10, SWEEPS[0]))
+        total, speed, overhead = 0, 0.0, 0.0
         while True:
             before = record.elapsed
             found = sampler.sample(
@@ -52,7 +56,9 @@ class Annealing(ClassicalSolver):
             )
             sampling = found.info["timing"]["sampling_ns"] / 1e9
             # with couplings of many sizes the last temperature is warm for the small ones
-            record.offer(*best_of(quench.sample(bqm, initial_states=found, num_reads=1, seed=0)))
+            record.offer(
+                *best_of(quench.sample(bqm, initial_states=(found.record.sample, found.variables), num_reads=1, seed=0))
+            )
             total += sweeps
             speed = sweeps / max(sampling, 1e-6)
             overhead = record.elapsed - before - sampling

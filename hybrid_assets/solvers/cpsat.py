@@ -116,6 +116,8 @@ def _build(
     """The model with its bits, scale and rounding error; no model when half the budget is gone before it stands."""
     from ortools.sat.python import cp_model
 
+    if record.left < record.budget / 2:
+        return None, [], 1.0, 0.0
     linear, (heads, tails, biases), _ = bqm.to_numpy_vectors()[:3]
     n = len(linear)
     whole, scale, error = whole_coefficients(np.concatenate([linear, biases]))

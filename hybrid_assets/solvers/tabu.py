@@ -5,8 +5,11 @@ Here: slicing the budget so that improvements have times. Not here: the search i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from hybrid_assets.problems.unconstrained import TABU_VARIABLES
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.search import Record, best_of, bqm_of, is_unconstrained
 
@@ -17,7 +20,7 @@ SMALL = 250
 
 
 class Tabu(ClassicalSolver):
-    """Tabu search in slices that grow, by turns from random bits and from the best so far, with three tenures.
+    """Tabu search in slices that grow, by turns from a steepest descent of random bits and from the best so far.
 
     The library's tenure of at most 20 suits dense models, sparse ones of many variables want n/20 or n/8 (measured on
     Gset graphs), and small weighted graphs n/4, so slices take turns.
@@ -30,20 +33,31 @@ class Tabu(ClassicalSolver):
         return is_unconstrained(family)
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
-        """Search until the budget ends or the proven target is reached."""
-        from dwave.samplers import TabuSampler
+        """Search until the budget ends or the proven target is reached; above 5,000 variables only the descent."""
+        from dwave.samplers import SteepestDescentSampler, TabuSampler
 
         record, rng = Record(task, budget_seconds), np.random.default_rng(seed)
         bqm = bqm_of(task.program)
-        n, sampler = bqm.num_variables, TabuSampler()
+        n, sampler, descent = bqm.num_variables, TabuSampler(), SteepestDescentSampler()
         tenures = sorted({min(20, n // 4), n // 20, n // 8, n // 4 if n <= SMALL else 0} - {0}) or [0]
-        stage = {"lower_bound_z": 200 * n, "coefficient_z_first": 1, "coefficient_z_restart": 1} if n <= SMALL else {}
-        longest = FIRST * 3 if n <= SMALL else max(FIRST, LONGEST * budget_seconds)
+        stage: dict[str, Any] = {}
+        if n <= SMALL:
+            stage = {"lower_bound_z": 200 * n, "coefficient_z_first": 1, "coefficient_z_restart": 1}
+        longest = 3 * FIRST if n <= SMALL else max(FIRST, LONGEST * budget_seconds)
         best, length, slices, overhead = np.zeros(n, dtype=np.int8), FIRST, 0, 0.0
         while True:
-            start = best if slices % 2 else rng.integers(0, 2, n, dtype=np.int8)
+            if slices % 2 == 0:
+                found = descent.sample(bqm, num_reads=1, seed=int(rng.integers(2**32)))
+                start, energy = best_of(found)
+                if record.offer(start, energy):
+                    best = start
+            else:
+                start = best
+            # a slice should be worth the set-up of the dense matrix, and end with the budget
+            allowed = min(max(length, 3 * overhead), record.left - overhead)
+            if record.done or allowed < 0.001 or n > TABU_VARIABLES:
+                return record.result(self.name, "dwave-samplers", seed, slices)
             before = record.elapsed
-            allowed = max(0.001, min(length, record.left - overhead))
             found = sampler.sample(
                 bqm,
                 initial_states=(start[None, :], range(n)),
@@ -59,5 +73,3 @@ class Tabu(ClassicalSolver):
                 best = bits
             slices += 1
             length = min(longest, GROWTH * length)
-            if record.done or record.left < overhead:
-                return record.result(self.name, "dwave-samplers", seed, slices)
