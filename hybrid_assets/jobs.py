@@ -9,8 +9,6 @@ import dagster as dg
 
 from hybrid_assets.automation import ONE_AT_A_TIME
 from hybrid_assets.line import LINE, run_line
-from resources.dispatcher import Dispatcher
-from resources.home import Home
 from resources.lake import Lake
 
 instance_line = dg.define_asset_job(
@@ -65,17 +63,16 @@ def process_batch() -> None:
 class Retention(dg.Config):
     """How much history maintenance keeps."""
 
-    retention_hours: float = 24 * 30
+    retention_hours: int = 24 * 30
 
 
-@dg.op(description="Compact and vacuum the lake's tables; sweep artefacts that nothing refers to.")
-def maintain(context: dg.OpExecutionContext, config: Retention, lake: dg.ResourceParam[Lake],
-             home: dg.ResourceParam[Home], dispatcher: dg.ResourceParam[Dispatcher]) -> None:
-    """Compact, vacuum and sweep."""
+@dg.op(description="Compact the lake's tables and remove files that no version within the retention needs.")
+def maintain(context: dg.OpExecutionContext, config: Retention, lake: dg.ResourceParam[Lake]) -> None:
+    """Compact and vacuum."""
     context.log.info(f"lake: {lake.compact_and_vacuum(config.retention_hours)}")
 
 
-@dg.job(description="Compact, vacuum, retention.")
+@dg.job(description="Compaction and retention of the lake.")
 def maintenance() -> None:
     """House-keeping of the lake."""
     maintain()

@@ -1,4 +1,7 @@
-"""Stage 1: files found in the inbox, observed; the content digest is the data version."""
+"""Stage 1: files found in the inbox, observed; the content digest is the data version.
+
+Here: the asset, and what the event log keeps of a landed file. Not here: landing itself (``landing``).
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,21 @@ def landed_version(landing: Landing) -> str:
     return digest_of([landing.source_digest, landing.member, landing.options])
 
 
-def observation(landing: Landing) -> dg.AssetObservation:
+def register(instance: dg.DagsterInstance, landing: Landing) -> None:
+    """Make the partition and observe the file, unless both are known with this version."""
+    if not instance.has_dynamic_partition("instances", landing.instance):
+        instance.add_dynamic_partitions("instances", [landing.instance])
+    newest = instance.get_latest_data_version_record(landed_files.key, partition_key=landing.instance)
+    known = newest.event_log_entry.asset_observation if newest else None
+    if known is None or known.tags.get(DATA_VERSION_TAG) != landed_version(landing):
+        instance.report_runless_asset_event(observation(landing))
+
+
+def observation(landing: Landing, description: str | None = None) -> dg.AssetObservation:
     """What the event log keeps about a landed file."""
     return dg.AssetObservation(
-        asset_key="landed_files",
+        asset_key=landed_files.key,
+        description=description,
         partition=landing.instance,
         metadata={
             "path": dg.MetadataValue.path(landing.path),
