@@ -43,7 +43,7 @@ def frontier(instance: Instance, solutions: Mapping[str, np.ndarray]) -> Figure:
             _risk(covariance, weights),
             mean @ weights,
             marker=_MARKERS[number % len(_MARKERS)],
-            s=70,
+            s=200 / (1 + number),
             color=f"C{number}",
             edgecolor="black",
             linewidth=0.5,

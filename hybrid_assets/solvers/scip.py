@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hybrid_assets.problems.portfolio_weights import objectives, optimal_weights
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask, Status
 from hybrid_assets.solvers.selection import SelectionSearch
 
@@ -56,16 +57,19 @@ class Scip(ClassicalSolver):
             if objective is None or solution.evaluation.objective < objective:
                 values, objective = solution.values, solution.evaluation.objective
                 trajectory.append((seconds, objective))
-        bound = model.getDualbound() / scale
         proven: Status = "optimal" if model.getStatus() == "optimal" else "feasible"
+        bound = model.getDualbound() / scale
+        if proven != "optimal":
+            # stopped early, SCIP may know less than the relaxation without cardinality, or nothing
+            bound = max(bound, _relaxation(instance))
         return SolverResult(
             self.name,
-            f"{model.version():.2f}",
+            f"SCIP {model.version()}",
             proven if values is not None else "no solution",
             values,
             objective,
-            # SCIP's tolerances may place the bound a hair above the objective of its own solution
-            None if abs(bound) >= 1e19 else min(bound, objective if objective is not None else bound),
+            # tolerances may place the bound a hair above the objective of its own solution
+            min(bound, objective) if objective is not None else bound,
             time.perf_counter() - started,
             tuple(trajectory),
             seed,
@@ -121,6 +125,15 @@ def _model(instance: Instance, selection: np.ndarray, start: np.ndarray) -> tupl
     model.setObjective(objective, "minimize")
     model.addSol(known)
     return model, z, scale
+
+
+def _relaxation(instance: Instance) -> float:
+    """A lower bound: the convex QP over all assets without cardinality and lower bounds, a little less for rounding."""
+    rules, everything = instance.settings, np.arange(instance.size)[None, :]
+    problem = instance.arrays["mean"], instance.arrays["covariance"], rules["risk_aversion"]
+    weights = optimal_weights(*problem, 0.0, rules["max_weight"], everything)
+    value = float(objectives(*problem, everything, weights)[0])
+    return value - 1e-8 * abs(value)
 
 
 def _diagonal(matrix: np.ndarray) -> np.ndarray:
