@@ -101,6 +101,11 @@ def trajectories(
             )
     for label, value in (levels or {}).items():
         axes.axhline(value, color="#1b2a49", linestyle=":", linewidth=1.5, label=label)
+    low, high = axes.get_ylim()
+    if high - low < 1e-6 * max(abs(low), abs(high)):
+        # differences of rounding are no news: show one level, not the noise around it
+        axes.set_ylim(*sorted((0.99 * low, 1.01 * high)))
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xscale("log")
     axes.set_xlabel("seconds")
     axes.set_ylabel(f"objective ({'lower' if sense == 'min' else 'higher'} is better)")

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from hybrid_assets.assets.reading import instance_in, known, prepared_in
+from hybrid_assets.assets.reading import instance_in, known, prepared_in, records
 from hybrid_assets.assets.stage import failure, preview, stage, stored
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.evidence.comparison import compare
@@ -43,8 +43,8 @@ def baseline_comparisons(
         family=family.name,
         envelope_digest=current,
         sense=instance.sense,
-        candidates=scored_candidates.to_dict("records"),
-        baselines=baseline_runs.to_dict("records"),
+        candidates=records(scored_candidates),
+        baselines=records(baseline_runs),
         random_mean=random_mean(family, instance, prepared, resolved.seed),
         best_known=known(normalized_inputs["best_known"].iloc[0]),
         budget_seconds=resolved.budget,
@@ -57,23 +57,8 @@ def baseline_comparisons(
         CheckContext(context.partition_key, family, instance, envelope_digest=current),
         {
             "winner": row["winner"],
-            "comparison": preview(
-                pd.DataFrame([row])[
-                    [
-                        "best_quantum",
-                        "best_random",
-                        "best_surrogate",
-                        "best_classical",
-                        "best_classical_solver",
-                        "bound",
-                        "reference",
-                        "reference_kind",
-                        "quantum_gap",
-                        "classical_gap",
-                        "quantum_lift",
-                    ]
-                ]
-            ),
+            "comparison": preview(side_by_side(row)),
+            "gap": f"{row['gap_definition']}, reference: {row['reference_kind']}",
             **{
                 name: float(row[name])
                 for name in ("quantum_gap", "classical_gap", "quantum_lift")
@@ -81,3 +66,16 @@ def baseline_comparisons(
             },
         },
     )
+
+
+def side_by_side(row: dict[str, Any]) -> pd.DataFrame:
+    """A comparison turned on its side for people: one line per arm, then what the arms are held against."""
+    lines = [
+        (f"quantum ({row['quantum_evidence_class']})", row["best_quantum"], row["quantum_gap"]),
+        ("random control", row["best_random"], row["random_gap"]),
+        ("surrogate", row["best_surrogate"], row["surrogate_gap"]),
+        (f"classical ({row['best_classical_solver']})", row["best_classical"], row["classical_gap"]),
+        ("best known", row["best_known"], None),
+        ("proven bound", row["bound"], None),
+    ]
+    return pd.DataFrame([line for line in lines if line[1] is not None], columns=["arm", "objective", "gap"])

@@ -55,7 +55,7 @@ def quantum_samples(
             make,
             dispatcher.run,
             dispatcher.artifacts.put,
-            settings.repetitions,
+            resolved.repetitions,
             resolved.budget,
         )
     except HybridError as error:
@@ -100,15 +100,6 @@ def quantum_samples(
             },
         ),
         {
-            "rounds": len(rounds),
-            "shots": sum(d.result.shots for d in rounds),
-            "tuning_shots": sum(d.result.tuning_shots for d in rounds),
-            "depth": last.result.depth,
-            "two_qubit_gates": last.result.two_qubit_gates,
-            "backend": f"{last.result.backend} {last.result.backend_version}",
-            "evidence_class": str(last.result.evidence_class),
-            "seconds": sum(d.result.timings.total for d in rounds),
-            "parameters": dg.MetadataValue.json(last.result.parameters),
             "energies": plots.as_markdown(
                 plots.energy_histogram(
                     rounds[0].result.samples,
@@ -116,5 +107,14 @@ def quantum_samples(
                     f"{context.partition_key}: round 0 on {rounds[0].result.backend}",
                 )
             ),
+            "rounds": len(rounds),
+            "shots": sum(d.result.shots for d in rounds),
+            "tuning_shots": sum(d.result.tuning_shots for d in rounds),
+            "depth": last.result.depth,
+            "two_qubit_gates": last.result.two_qubit_gates,
+            "backend": f"{last.result.backend} {last.result.backend_version}",
+            "evidence_class": str(last.result.evidence_class),
+            "seconds": round(sum(d.result.timings.total for d in rounds), 3),
+            "parameters": dg.MetadataValue.json(last.result.parameters),
         },
     )
