@@ -14,14 +14,28 @@ import sys
 import tempfile
 
 REPEATS = 7
-HEAVY = ("qiskit", "qiskit_aer", "pennylane", "dimod", "dwave", "ortools", "pyscipopt", "highspy", "clarabel", "sklearn",
-         "scipy", "matplotlib")
+HEAVY = (
+    "qiskit",
+    "qiskit_aer",
+    "pennylane",
+    "dimod",
+    "dwave",
+    "ortools",
+    "pyscipopt",
+    "highspy",
+    "clarabel",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+)
 
 
 def seconds(module: str, home: str) -> tuple[float, list[str]]:
     """Wall-clock seconds of one import in a fresh interpreter, and the heavy packages it loaded."""
-    code = (f"import time, sys, json; t = time.perf_counter(); import {module}; t = time.perf_counter() - t; "
-            f"print(json.dumps([t, [m for m in {HEAVY!r} if m in sys.modules]]))")
+    code = (
+        f"import time, sys, json; t = time.perf_counter(); import {module}; t = time.perf_counter() - t; "
+        f"print(json.dumps([t, [m for m in {HEAVY!r} if m in sys.modules]]))"
+    )
     env = {"HYBRID_HOME": home, "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     took, loaded = json.loads(done.stdout.splitlines()[-1])

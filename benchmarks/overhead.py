@@ -57,8 +57,11 @@ def main() -> None:
         overheads = measure(count)
         warm = overheads[1:]
         last = warm[-10:]
-        print(f"{count} instances: first {overheads[0]:.2f} s (imports), then median {statistics.median(warm):.2f} s, "
-              f"worst {max(warm):.2f} s, last ten {statistics.median(last):.2f} s", flush=True)
+        print(
+            f"{count} instances: first {overheads[0]:.2f} s (imports), then median {statistics.median(warm):.2f} s, "
+            f"worst {max(warm):.2f} s, last ten {statistics.median(last):.2f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from hybrid_assets.proposals.rounds import RoundResult
 
 #: Evidence classes from the weakest claim to the strongest.
-CLAIMS = [EvidenceClass.CLASSICAL, EvidenceClass.SURROGATE, EvidenceClass.SIMULATOR, EvidenceClass.EMULATOR,
-          EvidenceClass.HARDWARE]
+CLAIMS = [
+    EvidenceClass.CLASSICAL,
+    EvidenceClass.SURROGATE,
+    EvidenceClass.SIMULATOR,
+    EvidenceClass.EMULATOR,
+    EvidenceClass.HARDWARE,
+]
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,15 @@ def _energies(frame: pd.DataFrame, context: CheckContext) -> list[str]:
         wrong = np.flatnonzero(np.abs(again - mine["energy"].to_numpy()) > 1e-6 * scale)
         if len(wrong):
             row = int(wrong[0])
-            problems.append(f"round {done.envelope.round}, rank {int(mine['rank'].iloc[row])}: the backend reports "
-                            f"energy {mine['energy'].iloc[row]:.9g}, the program gives {again[row]:.9g}")
+            problems.append(
+                f"round {done.envelope.round}, rank {int(mine['rank'].iloc[row])}: the backend reports "
+                f"energy {mine['energy'].iloc[row]:.9g}, the program gives {again[row]:.9g}"
+            )
         if int(mine["count"].sum()) != done.result.shots:
-            problems.append(f"round {done.envelope.round}: the counts add up to {int(mine['count'].sum())}, not to "
-                            f"{done.result.shots} shots")
+            problems.append(
+                f"round {done.envelope.round}: the counts add up to {int(mine['count'].sum())}, not to "
+                f"{done.result.shots} shots"
+            )
     return problems
 
 
@@ -95,7 +104,8 @@ def _values(frame: pd.DataFrame, context: CheckContext) -> list[str]:
     for row in frame[["values", "objective", "feasible"]].dropna(subset=["values"]).itertuples(index=False):
         again = context.family.evaluate(context.instance, np.array(json.loads(row[0]), dtype=float))
         if bool(row[2]) != again.feasible:
-            problems.append(f"a row says feasible={bool(row[2])}, its values violate {dict(again.violations) or 'nothing'}")
+            violated = dict(again.violations) or "nothing"
+            problems.append(f"a row says feasible={bool(row[2])}, its values violate {violated}")
         elif abs(again.objective - row[1]) > 1e-9 * max(1.0, abs(again.objective)):
             problems.append(f"a row says objective {row[1]:.12g}, its values give {again.objective:.12g}")
     return problems
@@ -113,8 +123,11 @@ def _bounds(frame: pd.DataFrame, context: CheckContext) -> list[str]:
 
 
 def _no_surrogate(frame: pd.DataFrame, context: CheckContext) -> list[str]:
-    return [f"best_quantum comes from {c}" for c in frame["quantum_evidence_class"].dropna()
-            if not EvidenceClass(c).is_quantum]
+    return [
+        f"best_quantum comes from {c}"
+        for c in frame["quantum_evidence_class"].dropna()
+        if not EvidenceClass(c).is_quantum
+    ]
 
 
 def _accepted_feasible(frame: pd.DataFrame, context: CheckContext) -> list[str]:

@@ -25,12 +25,18 @@ from resources.home import PROJECT, Home, inbox
 if TYPE_CHECKING:
     from hybrid_assets.session import Session
 
-app = typer.Typer(help="Quantum processors inside ordinary data engineering, with the classical answer beside.",
-                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Quantum processors inside ordinary data engineering, with the classical answer beside.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 out = Console(soft_wrap=False)
 err = Console(stderr=True, highlight=False)
 
 BAD_INPUT, NO_ANSWER = 2, 3
+#: Columns that the leaderboard needs.
+WIDTH = 184
 
 
 def main() -> None:
@@ -57,6 +63,7 @@ class Steps:
         self.title = ""
 
     def __call__(self, kind: str, text: str) -> None:
+        """Print one step."""
         if kind == "start":
             err.print(f"  {self.title}: {text} …", style="dim")
         elif kind == "done":
@@ -94,15 +101,19 @@ def run() -> None:
             state = f"failed: {outcome.problem}" if outcome.problem else "pending" if outcome.pending else "done"
             if outcome.problem:
                 failed[key] = outcome.problem
-            err.print(f"{steps.title}: {state} in {time.perf_counter() - started:.1f} s",
-                      style="red" if outcome.problem else "green")
+            err.print(
+                f"{steps.title}: {state} in {time.perf_counter() - started:.1f} s",
+                style="red" if outcome.problem else "green",
+            )
         err.print(f"{computed} of {len(landings)} instances computed, {fresh} up to date and left alone.")
         steps.title = "publication"
         _publish_if_needed(session, changed=computed > 0)
         _leaderboard(session)
     home = session.home
-    err.print(f"\nDuckDB file:  {home.warehouse}\nreport:       {home.report}\n"
-              f"Dagster UI:   make ui, then http://127.0.0.1:3000\ntotal:        {time.perf_counter() - began:.0f} s")
+    err.print(
+        f"\nDuckDB file:  {home.warehouse}\nreport:       {home.report}\n"
+        f"Dagster UI:   make ui, then http://127.0.0.1:3000\ntotal:        {time.perf_counter() - began:.0f} s"
+    )
     if refused or failed:
         sys.exit(BAD_INPUT if refused and not failed else 1)
 
@@ -146,11 +157,12 @@ def solve(
     from hybrid_assets.session import open_session
 
     address = Address.parse(file)
-    beside = read_sidecar(address.path).stored() if address.path.exists() else {}
+    beside = read_sidecar(address.path).stored()
     constraints = {**beside.pop("constraints", {}), **dict(_pair(text) for text in set_ or [])}
     asked = {"backend": backend, "shots": shots, "seed": seed, "budget": budget}
-    request = parse({**beside, **{k: v for k, v in asked.items() if v is not None}, "constraints": constraints},
-                    "the request")
+    request = parse(
+        {**beside, **{k: v for k, v in asked.items() if v is not None}, "constraints": constraints}, "the request"
+    )
     if family is not None:
         from hybrid_assets import registry
 
@@ -161,8 +173,7 @@ def solve(
         steps.title = landing.instance
         outcome = session.process(landing.instance)
         if outcome.problem:
-            _end(f"{landing.instance}: {outcome.problem}",
-                 BAD_INPUT if outcome.failure_class == "input" else 1)
+            _end(f"{landing.instance}: {outcome.problem}", BAD_INPUT if outcome.failure_class == "input" else 1)
         if outcome.pending:
             _end(f"{landing.instance}: its job is still open; run the same command again to collect it.", 1)
         document = answer(session, landing.instance)
@@ -187,7 +198,7 @@ def _pair(text: str) -> tuple[str, Any]:
         raise InputError("--set", text, "it is not KEY=VALUE", "write for example --set cardinality=10")
     try:
         return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise InputError("--set", text, "the value cannot be read", "write a number or a word") from None
 
 
@@ -197,7 +208,7 @@ def answer(session: Session, key: str) -> dict[str, Any]:
 
     def row(table: str) -> dict[str, Any]:
         found = session.lake.read(table, [key]).iloc[0].to_dict()
-        return {k: None if isinstance(v, float) and v != v else v for k, v in found.items()}
+        return {str(k): None if isinstance(v, float) and v != v else v for k, v in found.items()}
 
     inputs, compared, decided = row("normalized_inputs"), row("baseline_comparisons"), row("decisions")
     instance = Instance.from_bytes(session.dispatcher.artifacts.get(inputs["payload_ref"]))
@@ -237,9 +248,25 @@ def answer(session: Session, key: str) -> dict[str, Any]:
 
 def _show_answer(document: dict[str, Any]) -> None:
     table = Table(title=f"{document['instance']}: {document['decision']}", show_header=False)
-    for name in ("reason", "objective", "sense", "feasible", "source", "evidence_class", "post_processing", "backend",
-                 "confidence", "best_quantum", "best_random", "best_classical", "best_classical_solver", "best_known",
-                 "bound", "gap", "correlation_id"):
+    for name in (
+        "reason",
+        "objective",
+        "sense",
+        "feasible",
+        "source",
+        "evidence_class",
+        "post_processing",
+        "backend",
+        "confidence",
+        "best_quantum",
+        "best_random",
+        "best_classical",
+        "best_classical_solver",
+        "best_known",
+        "bound",
+        "gap",
+        "correlation_id",
+    ):
         table.add_row(name, _text(document[name]))
     for phase, seconds in document["seconds"].items():
         table.add_row(f"seconds: {phase}", f"{seconds:.2f}")
@@ -268,16 +295,29 @@ def leaderboard() -> None:
 def _leaderboard(session: Session) -> None:
     from resources.warehouse import query
 
-    frame = query(session.home.warehouse, """
+    frame = query(
+        session.home.warehouse,
+        """
         select instance, family, size, best_quantum, best_classical, best_known, quantum_gap, classical_gap,
                evidence_class, confidence, decision, source, seconds
-        from leaderboard where is_current order by family, instance""")
-    table = Table(title="leaderboard: gaps against the best known, proven or found objective (0 is as good)")
-    for column in frame.columns:
-        table.add_column(column, overflow="fold", justify="left" if frame[column].dtype == object else "right")
+        from leaderboard where is_current order by family, instance
+        """,
+    )
+    table = Table(
+        title="leaderboard",
+        caption="gaps are to the best known, proven or found objective: 0 is as good; evidence class and confidence "
+        "are those of the best quantum candidate and of the answer",
+    )
+    for name in frame.columns:
+        table.add_column(
+            name.replace("_", " "),
+            no_wrap=True,
+            justify="left" if frame[name].dtype == object else "right",
+        )
     for row in frame.itertuples(index=False):
         table.add_row(*[_cell(name, value) for name, value in zip(frame.columns, row, strict=True)])
-    (out if out.width >= 140 else Console(width=160)).print(table)
+    # a pipe or a narrow window gets the whole table, not a folded one
+    (out if out.width >= WIDTH else Console(width=WIDTH)).print(table)
 
 
 def _cell(name: str, value: Any) -> str:
@@ -287,7 +327,7 @@ def _cell(name: str, value: Any) -> str:
         return f"{100 * value:.3f} %"
     if name in ("confidence", "seconds"):
         return f"{value:.2f}"
-    return f"{value:.7g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @app.command()
@@ -298,8 +338,15 @@ def jobs(limit: Annotated[int, typer.Option(help="newest so many")] = 30) -> Non
     found = build_dispatcher(Home.from_environment().prepare()).ledger.jobs()[::-1][:limit]
     table = Table("job", "instance", "backend", "state", "attempts", "created", "error")
     for job in found:
-        table.add_row(job.job_id, job.instance, job.backend, job.state, str(job.attempts),
-                      f"{job.created_at:%Y-%m-%d %H:%M:%S}", job.error or "")
+        table.add_row(
+            job.job_id,
+            job.instance,
+            job.backend,
+            job.state,
+            str(job.attempts),
+            f"{job.created_at:%Y-%m-%d %H:%M:%S}",
+            job.error or "",
+        )
     out.print(table)
 
 
@@ -324,9 +371,11 @@ def doctor() -> None:
 
     home = Home.from_environment()
     settings = SETTINGS[current_environment()]
-    out.print(f"environment {settings.environment}: backend {settings.backend}, fallback "
-              f"{', '.join(settings.fallback) or 'none'}, at most {settings.max_qubits} qubits, "
-              f"{settings.budget_seconds:g} s a side")
+    out.print(
+        f"environment {settings.environment}: backend {settings.backend}, fallback "
+        f"{', '.join(settings.fallback) or 'none'}, at most {settings.max_qubits} qubits, "
+        f"{settings.budget_seconds:g} s a side"
+    )
     out.print(f"Python {platform.python_version()}, home {home.root}, inbox {inbox()}")
     try:
         home.prepare()
@@ -340,17 +389,39 @@ def doctor() -> None:
             backend = make()
             can = backend.capabilities()
             missing = backend.available()
-            table.add_row(name, missing or "answers", str(can.evidence_class), str(can.max_variables),
-                          ", ".join(can.algorithms), "" if missing else backend.version())
+            table.add_row(
+                name,
+                missing or "answers",
+                str(can.evidence_class),
+                str(can.max_variables),
+                ", ".join(can.algorithms),
+                "" if missing else backend.version(),
+            )
         except Exception as error:
             table.add_row(name, f"broken: {type(error).__name__}", "", "", "", "")
     if settings.backend not in backend_factories():
         table.add_row(settings.backend, "not installed: no adapter of this name", "", "", "", "")
     out.print(table)
     packages = Table("package", "version")
-    for name in ("dagster", "dbt-duckdb", "duckdb", "deltalake", "dimod", "qiskit", "qiskit-aer", "pennylane",
-                 "dwave-samplers", "ortools", "pyscipopt", "highspy", "qiskit-ibm-runtime", "amazon-braket-sdk",
-                 "dwave-system", "dagster-ray", "psycopg2-binary"):
+    for name in (
+        "dagster",
+        "dbt-duckdb",
+        "duckdb",
+        "deltalake",
+        "dimod",
+        "qiskit",
+        "qiskit-aer",
+        "pennylane",
+        "dwave-samplers",
+        "ortools",
+        "pyscipopt",
+        "highspy",
+        "qiskit-ibm-runtime",
+        "amazon-braket-sdk",
+        "dwave-system",
+        "dagster-ray",
+        "psycopg2-binary",
+    ):
         try:
             packages.add_row(name, version(name))
         except PackageNotFoundError:
@@ -368,8 +439,9 @@ def ui(port: Annotated[int, typer.Option(help="port on 127.0.0.1")] = 3000) -> N
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise InputError("--port", str(port), "another program listens on this port",
-                             f"stop it, or use make ui PORT={port + 1}") from None
+            raise InputError(
+                "--port", str(port), "another program listens on this port", f"stop it, or use make ui PORT={port + 1}"
+            ) from None
     with open_session():
         pass
     err.print(f"Dagster: http://127.0.0.1:{port} (Ctrl-C ends it)")

@@ -43,15 +43,22 @@ def run_batch(context: dg.OpExecutionContext, config: Batch) -> None:
     failed = {}
     for number, key in enumerate(config.keys, start=1):
         started = time.perf_counter()
-        problem = run_line(context.repository_def.get_job("instance_line"), context.instance, key,
-                           tags={"hybrid/batch": context.run.run_id}).problem
+        problem = run_line(
+            context.repository_def.get_job("instance_line"),
+            context.instance,
+            key,
+            tags={"hybrid/batch": context.run.run_id},
+        ).problem
         state = f"failed: {problem}" if problem else "done"
         context.log.info(f"[{number}/{len(config.keys)}] {key}: {state} ({time.perf_counter() - started:.1f} s)")
         if problem:
             failed[key] = problem
     if failed:
-        raise dg.Failure(f"{len(failed)} of {len(config.keys)} instances failed: "
-                         + "; ".join(f"{k}: {p}" for k, p in list(failed.items())[:5]), allow_retries=False)
+        raise dg.Failure(
+            f"{len(failed)} of {len(config.keys)} instances failed: "
+            + "; ".join(f"{k}: {p}" for k, p in list(failed.items())[:5]),
+            allow_retries=False,
+        )
 
 
 @dg.job(description="A burst of instances as one run: a sensor-launched run costs seconds, an instance does not.")

@@ -32,9 +32,8 @@ IGNORED = re.compile(
 
 def slug(name: str) -> str:
     """A file name as part of a key: lower case, without suffixes, dashes for everything unusual."""
-    stem = re.sub(
-        r"(\.(gz|txt|csv|parquet|json|sparse|mc|rud|rudy|dat|bqm|coo|npz|qubo))+$", "", name, flags=re.IGNORECASE
-    )
+    # only suffixes of letters: "pm1s_80.1" and "pm1s_80.2" are two instances
+    stem = re.sub(r"(\.[a-z][a-z0-9]{0,8}){1,2}$", "", name, flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:60].strip("-") or "instance"
 
 

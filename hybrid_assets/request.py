@@ -167,6 +167,9 @@ class Resolved(BaseModel):
     shots: int
     seed: int
     budget: float
+    #: settings of the environment that nobody overrides, kept because they change the answer
+    max_qubits: int
+    repetitions: int
 
 
 def resolve(request: Request, settings: Settings) -> Resolved:
@@ -183,4 +186,6 @@ def resolve(request: Request, settings: Settings) -> Resolved:
         shots=request.shots or default.shots,
         seed=request.seed if request.seed is not None else default.seed,
         budget=request.budget or settings.budget_seconds,
+        max_qubits=settings.max_qubits,
+        repetitions=settings.repetitions,
     )

@@ -20,9 +20,11 @@ import dagster as dg
 from hybrid_assets.assets.landed_files import register
 from hybrid_assets.landing import Address, check_file, land, land_found, scan
 from hybrid_assets.line import LINE, Outcome, bury_dead_runs, here, problem_of, run_line, stale_stages
-from hybrid_assets.request import Request
+from hybrid_assets.request import Request, parse, resolve
 from resources.assembly import build_dispatcher, build_lake
 from resources.dispatcher import Dispatcher
+from resources.envelope import canonical_json
+from resources.environments import SETTINGS, current_environment
 from resources.event_log import storage_yaml
 from resources.failures import InputError
 from resources.home import PROJECT, Home, inbox
@@ -123,11 +125,14 @@ class Session:
         stages = stale_stages(self.instance, self.repository.asset_graph, key)
         if stages:
             return stages
-        rows = self.lake.read("normalized_inputs", [key])
-        from resources.environments import current_environment
-
-        # the same state used under another environment: other backends, other defaults
-        return [] if len(rows) and rows["environment"].iloc[0] == current_environment() else list(LINE)
+        # the same state used under another environment, or after its settings changed
+        landing, rows = self.dispatcher.ledger.landing(key), self.lake.read("normalized_inputs", [key])
+        if landing is None or rows.empty:
+            return list(LINE)
+        settings = SETTINGS[current_environment()]
+        asked = canonical_json(resolve(parse(landing.options, landing.name), settings).model_dump())
+        row = rows.iloc[0]
+        return [] if (row["environment"], row["options"]) == (settings.environment, asked) else list(LINE)
 
     def process(self, key: str, stages: list[str] | None = None) -> Outcome:
         """Run stages of one instance in this process."""

@@ -76,6 +76,7 @@ def resources_for(
     }
     unknown = set(replaced) - set(built)
     if unknown:
-        raise InputError("build_defs", ", ".join(sorted(unknown)), "there is no such resource",
-                         f"use one of {', '.join(built)}")
+        raise InputError(
+            "build_defs", ", ".join(sorted(unknown)), "there is no such resource", f"use one of {', '.join(built)}"
+        )
     return built | dict(replaced)

@@ -235,5 +235,11 @@ def _dbt(command: str, env: dict[str, str]) -> None:
         raise InvariantError(f"dbt {command} failed: {said}")
 
 
-if __name__ == "__main__":
+def manifest_is_current() -> bool:
+    """Whether the manifest is newer than everything it was parsed from."""
+    sources = [p for p in DBT_PROJECT.rglob("*") if p.suffix in (".sql", ".yml") and "target" not in p.parts]
+    return MANIFEST.exists() and MANIFEST.stat().st_mtime > max(p.stat().st_mtime for p in sources)
+
+
+if __name__ == "__main__" and not manifest_is_current():
     parse_manifest()

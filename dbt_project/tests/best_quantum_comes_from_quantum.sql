@@ -1,3 +1,4 @@
+{{ config(meta={"dagster": {"ref": {"name": "comparisons"}}}) }}
 -- best_quantum is never better than every feasible candidate of the quantum arm: no surrogate, control or baseline
 -- can have filled it.
 with quantum as (

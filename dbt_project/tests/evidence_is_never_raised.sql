@@ -1,3 +1,4 @@
+{{ config(meta={"dagster": {"ref": {"name": "candidates"}}}) }}
 -- No row claims a better evidence class than the job, the read-outs or the candidates it comes from.
 with claims as (
     select 'samples' as mart, s.instance, s.evidence_class as claimed, j.evidence_class as best

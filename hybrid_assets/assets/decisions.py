@@ -10,7 +10,7 @@ import numpy as np
 
 from hybrid_assets import plots
 from hybrid_assets.assets.envelopes import correlation_id
-from hybrid_assets.assets.reading import instance_in
+from hybrid_assets.assets.reading import instance_in, records
 from hybrid_assets.assets.stage import stage, stored
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.evidence.decision import decide
@@ -56,9 +56,9 @@ def decisions(
         for hop in dispatcher.stored_result(job).fallback_path
     ]
     decision = decide(
-        baseline_comparisons.iloc[0].to_dict(),
-        scored_candidates.to_dict("records"),
-        baseline_runs.to_dict("records"),
+        records(baseline_comparisons)[0],
+        records(scored_candidates),
+        records(baseline_runs),
         hops=hops,
         tolerance=family.tolerance,
     )
@@ -68,7 +68,7 @@ def decisions(
         "sampling": sampling,
         "scoring": max(0.0, float(arm["seconds"].max()) - sampling),
         "control": float(scored_candidates.loc[scored_candidates["arm"] == "random_control", "seconds"].max()),
-        **{f"baseline {row.solver}": float(row.seconds) for row in baseline_runs.itertuples()},
+        **{f"baseline {run['solver']}": float(run["seconds"]) for run in records(baseline_runs)},
     }
     row = {
         "instance": context.partition_key,

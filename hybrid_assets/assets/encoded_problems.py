@@ -13,7 +13,6 @@ from hybrid_assets.assets.stage import failure, stage, stored
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.proposals.rounds import prepare
 from resources.dispatcher import Dispatcher
-from resources.environments import Settings
 from resources.failures import HybridError
 from resources.lake import Lake
 
@@ -30,13 +29,12 @@ def encoded_problems(
     context: dg.AssetExecutionContext,
     lake: dg.ResourceParam[Lake],
     dispatcher: dg.ResourceParam[Dispatcher],
-    settings: dg.ResourceParam[Settings],
 ) -> Iterator[Any]:
     """Model, narrow, encode and audit this partition's instance."""
     normalized_inputs = lake.partition("normalized_inputs", context.partition_key)
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
     try:
-        prepared = prepare(family, instance, settings.max_qubits, resolved.seed)
+        prepared = prepare(family, instance, resolved.max_qubits, resolved.seed)
         encoding = registry.encoding(prepared.encoded.encoding)
         audit = encoding.audit(prepared.narrowed.program, prepared.encoded, resolved.seed)
     except HybridError as error:

@@ -31,7 +31,7 @@ def maker(
         correlation_id=correlation_id(context),
         algorithm=settings.algorithm,
         environment=settings.environment,
-        jobs=family.rounds * (settings.repetitions if family.rounds > 1 else 1),
+        jobs=family.rounds * (resolved.repetitions if family.rounds > 1 else 1),
     )
 
 

@@ -12,7 +12,7 @@ from hybrid_assets.assets.envelopes import maker
 from hybrid_assets.assets.reading import instance_in, prepared_in
 from hybrid_assets.assets.stage import failure, stage, stored
 from hybrid_assets.checks import CheckContext
-from resources.dispatcher import Dispatcher
+from resources.dispatcher import Dispatcher, JobFailed
 from resources.environments import Settings
 from resources.failures import HybridError
 from resources.lake import Lake
@@ -41,6 +41,8 @@ def quantum_jobs(
         make = maker(context, family, instance, resolved, settings)
         envelope = make(prepared=prepared, payload_ref=encoded_problems["payload_ref"].iloc[0])
         job = dispatcher.submit(envelope)
+        if job.state == "failed":
+            raise JobFailed(job)
     except HybridError as error:
         raise failure(error) from None
     row = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,11 @@ def prepared_in(encoded: pd.DataFrame, family: ProblemFamily, instance: Instance
             f"{row['encoding_digest']}; materialize encoded_problems again"
         )
     return prepared
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The frame's rows as plain mappings."""
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def known(cell: float | None) -> float | None:

@@ -1,6 +1,6 @@
 """Stage 6: decoded, completed, re-scored in business terms, with confidence and the random control."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -33,7 +33,9 @@ def scored_candidates(
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
     try:
         prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
-        energies = {job_id: dispatcher.stored_result(job_id).run_energies for job_id in set(quantum_samples["job_id"])}
+        energies: dict[str, Sequence[float]] = {
+            job_id: dispatcher.stored_result(job_id).run_energies for job_id in set(quantum_samples["job_id"])
+        }
         rows = score(family, instance, prepared, quantum_samples, energies, context.partition_key, resolved.seed)
     except HybridError as error:
         raise failure(error) from None

@@ -76,7 +76,8 @@ class Instance:
         document["settings"] = dict(self.settings)
         buffer = io.BytesIO()
         text = np.frombuffer(canonical_json(document).encode(), dtype=np.uint8)
-        np.savez_compressed(buffer, **{"__document__": text}, **dict(sorted(self.arrays.items())))
+        members: dict[str, Any] = {"__document__": text, **dict(sorted(self.arrays.items()))}
+        np.savez_compressed(buffer, **members)
         return buffer.getvalue()
 
     @classmethod
@@ -124,6 +125,7 @@ class Evaluation:
 
     @property
     def feasible(self) -> bool:
+        """Whether nothing is violated."""
         return not self.violations
 
 

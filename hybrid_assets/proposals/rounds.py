@@ -63,15 +63,30 @@ def again(program: Program, kept: np.ndarray, fixed: np.ndarray) -> Prepared:
 def _encode(program: Program, narrowed: Narrowed) -> Prepared:
     encoding = registry.encoding(ENCODING)
     if not encoding.accepts(narrowed.program):
-        raise InputError(program.form, "constraints", f"encoding {ENCODING} cannot express them",
-                         "use linear constraints with integer coefficients")
+        raise InputError(
+            program.form,
+            "constraints",
+            f"encoding {ENCODING} cannot express them",
+            "use linear constraints with integer coefficients",
+        )
     return Prepared(program, narrowed, encoding.encode(narrowed.program))
 
 
 def envelope_for(
-    *, instance: Instance, key: str, resolved: Resolved, prepared: Prepared, payload_ref: str,
-    fallback: tuple[str, ...], correlation_id: str, algorithm: Algorithm, jobs: int, environment: str,
-    round_: int = 0, repetition: int = 0, parent: str | None = None,
+    *,
+    instance: Instance,
+    key: str,
+    resolved: Resolved,
+    prepared: Prepared,
+    payload_ref: str,
+    fallback: tuple[str, ...],
+    correlation_id: str,
+    algorithm: Algorithm,
+    jobs: int,
+    environment: str,
+    round_: int = 0,
+    repetition: int = 0,
+    parent: str | None = None,
 ) -> JobEnvelope:
     """The envelope of one round.
 
@@ -85,18 +100,33 @@ def envelope_for(
     name = "annealing" if resolved.backend == "annealer" else resolved.algorithm
     variables = prepared.encoded.bqm.num_variables
     return JobEnvelope(
-        correlation_id=correlation_id, purpose="propose candidates", owner=resolved.owner,
-        problem_type=instance.family, instance=key, input_digest=instance.digest,
-        encoding=prepared.encoded.encoding, encoding_digest=prepared.encoded.digest, payload_ref=payload_ref,
-        payload_variables=variables, backend=resolved.backend,
-        algorithm=algorithm.model_copy(update={
-            "name": name, "depth": resolved.depth, "shots": resolved.shots,
-            "seed": (resolved.seed + 1009 * repetition + round_) % 2**32,
-        }),
+        correlation_id=correlation_id,
+        purpose="propose candidates",
+        owner=resolved.owner,
+        problem_type=instance.family,
+        instance=key,
+        input_digest=instance.digest,
+        encoding=prepared.encoded.encoding,
+        encoding_digest=prepared.encoded.digest,
+        payload_ref=payload_ref,
+        payload_variables=variables,
+        backend=resolved.backend,
+        algorithm=algorithm.model_copy(
+            update={
+                "name": name,
+                "depth": resolved.depth,
+                "shots": resolved.shots,
+                "seed": (resolved.seed + 1009 * repetition + round_) % 2**32,
+            }
+        ),
         expected_shape=(resolved.shots, variables),
         timeout=TimeoutBudget(queue=60.0, execution=execution, total=60.0 + execution),
-        fallback=tuple(b for b in fallback if b != resolved.backend), sensitivity=resolved.sensitivity,
-        repetition=repetition, round=round_, parent_digest=parent, tags={"environment": environment},
+        fallback=tuple(b for b in fallback if b != resolved.backend),
+        sensitivity=resolved.sensitivity,
+        repetition=repetition,
+        round=round_,
+        parent_digest=parent,
+        tags={"environment": environment},
     )
 
 
@@ -122,8 +152,12 @@ class Candidate:
 
 
 def candidates_of(
-    family: ProblemFamily, instance: Instance, prepared: Prepared, samples: Sequence[SampleCount],
-    round_: int = 0, repetition: int = 0,
+    family: ProblemFamily,
+    instance: Instance,
+    prepared: Prepared,
+    samples: Sequence[SampleCount],
+    round_: int = 0,
+    repetition: int = 0,
 ) -> list[Candidate]:
     """Decode, complete and evaluate the best distinct assignments, lowest energy first.
 
@@ -148,13 +182,20 @@ def candidates_of(
 def best_first(instance: Instance, candidates: Sequence[Candidate]) -> list[Candidate]:
     """Feasible candidates before others, best objective first; ties by energy and bits, so that order is stable."""
     sign = -1.0 if instance.sense == "max" else 1.0
-    return sorted(candidates, key=lambda c: (not c.solution.evaluation.feasible,
-                                             sign * c.solution.evaluation.objective, c.energy, c.bits))
+    return sorted(
+        candidates,
+        key=lambda c: (not c.solution.evaluation.feasible, sign * c.solution.evaluation.objective, c.energy, c.bits),
+    )
 
 
 def run_rounds(
-    family: ProblemFamily, instance: Instance, first: Prepared, make: Callable[..., JobEnvelope],
-    run: Callable[[JobEnvelope], JobResult | None], store: Callable[[bytes], str], repetitions: int,
+    family: ProblemFamily,
+    instance: Instance,
+    first: Prepared,
+    make: Callable[..., JobEnvelope],
+    run: Callable[[JobEnvelope], JobResult | None],
+    store: Callable[[bytes], str],
+    repetitions: int,
     budget_seconds: float,
 ) -> list[RoundResult] | None:
     """All rounds of all whole runs of an instance, or ``None`` while one of them is pending.
@@ -178,8 +219,13 @@ def run_rounds(
             if finished and spent >= budget_seconds:
                 return finished
             started = time.perf_counter()
-            envelope = make(prepared=prepared, payload_ref=store(prepared.encoded.payload()), round_=round_,
-                            repetition=repetition, parent=parent)
+            envelope = make(
+                prepared=prepared,
+                payload_ref=store(prepared.encoded.payload()),
+                round_=round_,
+                repetition=repetition,
+                parent=parent,
+            )
             result = run(envelope)
             if result is None:
                 return None

@@ -25,8 +25,13 @@ TOP = 20
 
 
 def score(
-    family: ProblemFamily, instance: Instance, prepared: Prepared, samples: pd.DataFrame,
-    run_energies: dict[str, Sequence[float]], key: str, seed: int,
+    family: ProblemFamily,
+    instance: Instance,
+    prepared: Prepared,
+    samples: pd.DataFrame,
+    run_energies: dict[str, Sequence[float]],
+    key: str,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Rows of ``scored_candidates`` for one instance.
 
@@ -42,15 +47,18 @@ def score(
     started = time.perf_counter()
     by_job: dict[str, list[Candidate]] = {}
     for job_id, mine in samples.groupby("job_id", sort=False):
-        counted = [SampleCount(bits=b, energy=e, count=n)
-                   for b, e, n in mine[["bits", "energy", "count"]].itertuples(index=False)]
-        by_job[str(job_id)] = candidates_of(family, instance, prepared, counted, int(mine["round"].iloc[0]),
-                                            int(mine["repetition"].iloc[0]))
+        counted = [
+            SampleCount(bits=b, energy=e, count=n)
+            for b, e, n in mine[["bits", "energy", "count"]].itertuples(index=False)
+        ]
+        by_job[str(job_id)] = candidates_of(
+            family, instance, prepared, counted, int(mine["round"].iloc[0]), int(mine["repetition"].iloc[0])
+        )
     completion = time.perf_counter() - started
     sampling = float(samples.drop_duplicates("job_id")["seconds"].sum())
     everything = [c for found in by_job.values() for c in found]
     jobs = samples.drop_duplicates("job_id").set_index("job_id")
-    for round_, of_round in samples.groupby("round"):
+    for _, of_round in samples.groupby("round"):
         job_ids = list(dict.fromkeys(of_round["job_id"]))
         backend, evidence, shots = jobs.loc[job_ids[0], ["backend", "evidence_class", "shots"]]
         arm = "surrogate" if evidence == EvidenceClass.SURROGATE else "quantum"
@@ -68,9 +76,15 @@ def score(
             else:
                 unit, trials = "shots", int(shots)
                 hits = sum(c.count for c in found if _as_good(instance, c, candidate, tolerance))
-            rows.append(_row(family, instance, candidate, key, arm, rank, int(shots), tolerance, unit, hits, trials)
-                        | {"evidence_class": evidence, "backend": backend, "seconds": sampling + completion,
-                           "narrowed": prepared.narrowed.narrowed})
+            rows.append(
+                _row(family, instance, candidate, key, arm, rank, int(shots), tolerance, unit, hits, trials)
+                | {
+                    "evidence_class": evidence,
+                    "backend": backend,
+                    "seconds": sampling + completion,
+                    "narrowed": prepared.narrowed.narrowed,
+                }
+            )
     started = time.perf_counter()
     draws = int(jobs["shots"].sum())
     control = random_control(family, instance, prepared, draws, seed)
@@ -78,10 +92,15 @@ def score(
     for rank, candidate in enumerate(_distinct(instance, control)[:TOP], start=1):
         tolerance = RELATIVE_TOLERANCE * max(1e-12, abs(candidate.solution.evaluation.objective))
         hits = sum(c.count for c in control if _as_good(instance, c, candidate, tolerance))
-        rows.append(_row(family, instance, candidate, key, "random_control", rank, draws, tolerance, "shots", hits,
-                         draws)
-                    | {"evidence_class": "classical", "backend": "uniform random", "seconds": spent,
-                       "narrowed": prepared.narrowed.narrowed})
+        rows.append(
+            _row(family, instance, candidate, key, "random_control", rank, draws, tolerance, "shots", hits, draws)
+            | {
+                "evidence_class": "classical",
+                "backend": "uniform random",
+                "seconds": spent,
+                "narrowed": prepared.narrowed.narrowed,
+            }
+        )
     return rows
 
 
@@ -91,8 +110,13 @@ def _distinct(instance: Instance, candidates: Sequence[Candidate]) -> list[Candi
     for candidate in best_first(instance, candidates):
         token = np.round(candidate.solution.values, 9).tobytes()
         known = merged.get(token)
-        merged[token] = candidate if known is None else Candidate(
-            known.bits, known.energy, known.count + candidate.count, known.solution, known.round, known.repetition)
+        merged[token] = (
+            candidate
+            if known is None
+            else Candidate(
+                known.bits, known.energy, known.count + candidate.count, known.solution, known.round, known.repetition
+            )
+        )
     return list(merged.values())
 
 
@@ -106,17 +130,39 @@ def _as_good(instance: Instance, other: Candidate, candidate: Candidate, toleran
 
 
 def _row(
-    family: ProblemFamily, instance: Instance, candidate: Candidate, key: str, arm: str, rank: int, shots: int,
-    tolerance: float, unit: str, hits: int, trials: int,
+    family: ProblemFamily,
+    instance: Instance,
+    candidate: Candidate,
+    key: str,
+    arm: str,
+    rank: int,
+    shots: int,
+    tolerance: float,
+    unit: str,
+    hits: int,
+    trials: int,
 ) -> dict[str, Any]:
     again = confidence(hits, trials)
     return {
-        "instance": key, "family": family.name, "arm": arm, "round": candidate.round, "rank": rank,
+        "instance": key,
+        "family": family.name,
+        "arm": arm,
+        "round": candidate.round,
+        "rank": rank,
         "values": json.dumps(candidate.solution.values.tolist()),
-        "objective": candidate.solution.evaluation.objective, "feasible": candidate.solution.evaluation.feasible,
-        "violations": json.dumps(dict(candidate.solution.evaluation.violations)), "count": candidate.count,
-        "shots": shots, "tolerance": tolerance, "hits": hits, "p": again.p, "p_low": again.p_low,
-        "p_high": again.p_high, "confidence": again.confidence, "confidence_low": again.confidence_low,
-        "confidence_high": again.confidence_high, "confidence_unit": unit,
+        "objective": candidate.solution.evaluation.objective,
+        "feasible": candidate.solution.evaluation.feasible,
+        "violations": json.dumps(dict(candidate.solution.evaluation.violations)),
+        "count": candidate.count,
+        "shots": shots,
+        "tolerance": tolerance,
+        "hits": hits,
+        "p": again.p,
+        "p_low": again.p_low,
+        "p_high": again.p_high,
+        "confidence": again.confidence,
+        "confidence_low": again.confidence_low,
+        "confidence_high": again.confidence_high,
+        "confidence_unit": unit,
         "post_processing": str(candidate.solution.post_processing),
     }

@@ -19,7 +19,11 @@ from resources.failures import InvariantError
 
 
 def run_baselines(
-    family: ProblemFamily, instance: Instance, key: str, budget_seconds: float, seed: int,
+    family: ProblemFamily,
+    instance: Instance,
+    key: str,
+    budget_seconds: float,
+    seed: int,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Rows of ``baseline_runs``, one per solver.
@@ -51,15 +55,26 @@ def _row(
         if result.objective is None or abs(evaluation.objective - result.objective) > 1e-7 * max(
             1e-9, abs(evaluation.objective)
         ):
-            raise InvariantError(f"solver {result.solver} reports {result.objective} for {key}, its values give "
-                                 f"{evaluation.objective}")
+            raise InvariantError(
+                f"solver {result.solver} reports {result.objective} for {key}, its values give {evaluation.objective}"
+            )
     return {
-        "instance": key, "family": family.name, "input_digest": instance.digest, "solver": result.solver,
-        "solver_version": result.version, "seed": result.seed, "budget_seconds": budget_seconds,
-        "seconds": result.seconds, "time_to_best": result.trajectory[-1][0] if result.trajectory else None,
-        "status": result.status, "objective": evaluation.objective if result.values is not None else None,
+        "instance": key,
+        "family": family.name,
+        "input_digest": instance.digest,
+        "solver": result.solver,
+        "solver_version": result.version,
+        "seed": result.seed,
+        "budget_seconds": budget_seconds,
+        "seconds": result.seconds,
+        "time_to_best": result.trajectory[-1][0] if result.trajectory else None,
+        "status": result.status,
+        "objective": evaluation.objective if result.values is not None else None,
         "bound": result.bound,
         "values": None if result.values is None else json.dumps(np.asarray(result.values).tolist()),
-        "trajectory": json.dumps([[round(t, 4), v] for t, v in result.trajectory]), "threads": result.threads,
-        "evaluations": result.evaluations, "feasible": feasible, "evidence_class": "classical",
+        "trajectory": json.dumps([[round(t, 4), v] for t, v in result.trajectory]),
+        "threads": result.threads,
+        "evaluations": result.evaluations,
+        "feasible": feasible,
+        "evidence_class": "classical",
     }

@@ -19,7 +19,7 @@ RATES = Noise(one_qubit=3e-4, two_qubit=3e-3, readout=1e-2)
 
 @dataclass
 class AerNoisy(GateSimulator):
-    """Density-matrix simulation on one thread (4ⁿ amplitudes, hence few qubits); the same seed gives the same samples."""
+    """Density-matrix simulation on one thread (4ⁿ amplitudes, so few qubits); the same seed gives the same samples."""
 
     max_qubits: int = 8
     name = "aer-noisy"

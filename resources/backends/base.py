@@ -103,13 +103,16 @@ class QuantumBackend(ABC):
         """The job with this key, or ``None`` when it definitely is not there."""
 
     @abstractmethod
-    def status(self, handle: JobHandle) -> ProviderStatus: ...
+    def status(self, handle: JobHandle) -> ProviderStatus:
+        """The provider's view of the job."""
 
     @abstractmethod
-    def result(self, handle: JobHandle) -> JobResult: ...
+    def result(self, handle: JobHandle) -> JobResult:
+        """The result of a succeeded job."""
 
     @abstractmethod
-    def cancel(self, handle: JobHandle) -> None: ...
+    def cancel(self, handle: JobHandle) -> None:
+        """Ask the provider to stop the job."""
 
     def calibration(self) -> dict[str, Any] | None:
         """Calibration snapshot (time, T1/T2, errors), or ``None`` for an ideal machine."""
@@ -154,25 +157,27 @@ class LocalBackend(QuantumBackend):
         """Run the job to its end within ``envelope.timeout.execution`` seconds (a best effort between circuits)."""
 
     def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+        """Run the job, unless this process has run it before."""
         self.check(envelope)
         if key not in self._jobs:
             started = time.perf_counter()
             result = self.run(envelope, payload)
             total = time.perf_counter() - started
-            self._jobs[key] = result.model_copy(
-                update={"timings": result.timings.model_copy(update={"total": total})}
-            )
+            self._jobs[key] = result.model_copy(update={"timings": result.timings.model_copy(update={"total": total})})
         return JobHandle(self.name, f"{self.name}-{key[:16]}", key)
 
     def find(self, key: str) -> JobHandle | None:
+        """The job of this key, if this process ran it."""
         return JobHandle(self.name, f"{self.name}-{key[:16]}", key) if key in self._jobs else None
 
     def status(self, handle: JobHandle) -> ProviderStatus:
+        """Succeeded, once there is a handle."""
         if handle.key not in self._jobs:
             raise BackendError(f"backend {self.name} knows no job {handle.provider_id}", FailureClass.BACKEND)
         return ProviderStatus.SUCCEEDED
 
     def result(self, handle: JobHandle) -> JobResult:
+        """The result that ``submit`` computed."""
         self.status(handle)
         return self._jobs[handle.key]
 
