@@ -26,7 +26,7 @@ from resources.ledger import Ledger
 RING = "6 8\n1 2 1\n2 3 2\n3 4 1\n4 5 3\n5 6 1\n6 1 2\n1 4 1\n2 5 2\n"
 #: Another graph on as many nodes.
 OTHER_RING = RING.replace("4 5 3", "4 5 4")
-QUICK = {"budget": 0.3, "shots": 200, "depth": 2}
+QUICK = {"budget": 0.2, "shots": 200, "depth": 2}
 
 
 class Platform(Session):

@@ -135,15 +135,11 @@ def test_a_changed_file_makes_the_whole_line_stale_and_new(platform: Platform) -
     assert {stage for stage in LINE if after[stage] == before[stage]} == set()
     assert platform.rows("decisions", key)["objective"].tolist() == [14.0]
     assert len(platform.dispatcher.ledger.jobs(instance=key)) == 2
+    platform.landed(OTHER_RING, name="edited.mc", seed=4)
+    assert platform.stale(key) == list(LINE), "another request is another input"
 
 
-def test_another_request_is_another_input(platform: Platform) -> None:
-    key = platform.landed(name="asked.mc")
-    platform.run(key)
-    platform.landed(name="asked.mc", seed=7)
-    assert platform.stale(key) == list(LINE)
-
-
+@pytest.mark.filterwarnings("ignore::dagster.PreviewWarning", "ignore::dagster.BetaWarning")
 def test_a_changed_code_version_makes_its_stage_and_the_rest_stale(
     platform: Platform, ring: tuple[str, Outcome]
 ) -> None:

@@ -325,7 +325,7 @@ def test_the_nightly_schedules_ask_for_every_instance(platform: Platform) -> Non
     assert len(set(crons.values())) == 3
 
 
-def test_the_nightly_baselines_are_computed_again(platform: Platform) -> None:
+def test_the_nightly_and_weekly_jobs_leave_the_line_fresh(platform: Platform) -> None:
     key = platform.landed(name="nightly.mc", seed=21)
     platform.run(key)
     result = platform.repository.get_job("baselines_again").execute_in_process(
@@ -335,11 +335,6 @@ def test_the_nightly_baselines_are_computed_again(platform: Platform) -> None:
     done = {event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key}
     assert done == {"baseline_runs", "baseline_comparisons", "decisions"}
     assert platform.stale(key) == []
-
-
-def test_maintenance_keeps_the_rows(platform: Platform) -> None:
-    key = platform.landed(name="kept.mc", seed=22)
-    platform.run(key)
     before = platform.rows("baseline_runs", key)
     assert platform.repository.get_job("maintenance").execute_in_process(instance=platform.instance).success
     assert platform.rows("baseline_runs", key).equals(before)
