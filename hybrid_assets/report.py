@@ -249,6 +249,8 @@ def gap_chart(comparisons: pd.DataFrame) -> Figure:
     axes.set_yticks(places, frame["instance"])
     axes.set_ylim(len(frame) - 0.5, -0.5)
     axes.set_xscale("symlog", linthresh=0.01)
+    if axes.get_xlim()[0] < 0 and not (frame[[name for name, *_ in arms]].astype(float) < 0).any(axis=None):
+        axes.set_xlim(left=-0.002)
     axes.set_xlabel("gap in % (0 is as good as the reference, left is better)")
     axes.grid(axis="x", color="#e6e9ef")
     axes.set_axisbelow(True)
