@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from hybrid_assets.terminal import Steps, err, say, show, show_answer, show_leaderboard
 from resources.environments import SETTINGS, current_environment
 from resources.failures import HybridError, InputError
 from resources.home import PROJECT, Home, inbox
@@ -31,12 +31,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(soft_wrap=False)
-err = Console(stderr=True, highlight=False)
 
 BAD_INPUT, NO_ANSWER = 2, 3
-#: Columns that the leaderboard needs.
-WIDTH = 184
 
 
 def main() -> None:
@@ -54,23 +50,6 @@ def main() -> None:
 def _end(sentence: str, code: int) -> NoReturn:
     print(sentence, file=sys.stderr)
     sys.exit(code)
-
-
-class Steps:
-    """Progress of one instance on stderr: the stage that runs, then how long each took."""
-
-    def __init__(self) -> None:
-        self.title = ""
-
-    def __call__(self, kind: str, text: str) -> None:
-        """Print one step."""
-        if kind == "start":
-            err.print(f"  {self.title}: {text} …", style="dim")
-        elif kind == "done":
-            stage, _, seconds = text.rpartition(" ")
-            err.print(f"  {self.title}: {stage} done in {seconds} s", style="dim")
-        elif kind == "note":
-            err.print(f"    {text}", style="dim")
 
 
 @app.command()
@@ -108,7 +87,7 @@ def run() -> None:
         err.print(f"{computed} of {len(landings)} instances computed, {fresh} up to date and left alone.")
         steps.title = "publication"
         _publish_if_needed(session, changed=computed > 0)
-        _leaderboard(session)
+        show_leaderboard(session)
     home = session.home
     err.print(
         f"\nDuckDB file:  {home.warehouse}\nreport:       {home.report}\n"
@@ -180,7 +159,7 @@ def solve(
     if json_:
         print(json.dumps(document, allow_nan=False))
     else:
-        _show_answer(document)
+        show_answer(document)
     if not document["feasible"]:
         sys.exit(NO_ANSWER)
 
@@ -246,88 +225,13 @@ def answer(session: Session, key: str) -> dict[str, Any]:
     }
 
 
-def _show_answer(document: dict[str, Any]) -> None:
-    table = Table(title=f"{document['instance']}: {document['decision']}", show_header=False)
-    for name in (
-        "reason",
-        "objective",
-        "sense",
-        "feasible",
-        "source",
-        "evidence_class",
-        "post_processing",
-        "backend",
-        "confidence",
-        "best_quantum",
-        "best_random",
-        "best_classical",
-        "best_classical_solver",
-        "best_known",
-        "bound",
-        "gap",
-        "correlation_id",
-    ):
-        table.add_row(name, _text(document[name]))
-    for phase, seconds in document["seconds"].items():
-        table.add_row(f"seconds: {phase}", f"{seconds:.2f}")
-    out.print(table)
-    chosen = document["solution"]
-    if chosen and document["labels"]:
-        named = [f"{label} {value:.4g}" for label, value in zip(document["labels"], chosen, strict=True) if value]
-        out.print("solution: " + ", ".join(named[:40]) + (" …" if len(named) > 40 else ""))
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.8g}" if isinstance(value, float) else str(value)
-
-
 @app.command()
 def leaderboard() -> None:
     """Who won on every instance, from the published warehouse."""
     from hybrid_assets.session import open_session
 
     with open_session() as session:
-        _leaderboard(session)
-
-
-def _leaderboard(session: Session) -> None:
-    from resources.warehouse import query
-
-    frame = query(
-        session.home.warehouse,
-        """
-        select instance, family, size, best_quantum, best_classical, best_known, quantum_gap, classical_gap,
-               evidence_class, confidence, decision, source, seconds
-        from leaderboard where is_current order by family, instance
-        """,
-    )
-    table = Table(
-        title="leaderboard",
-        caption="gaps are to the best known, proven or found objective: 0 is as good; evidence class and confidence "
-        "are those of the best quantum candidate and of the answer",
-    )
-    for name in frame.columns:
-        table.add_column(
-            name.replace("_", " "),
-            no_wrap=True,
-            justify="left" if frame[name].dtype == object else "right",
-        )
-    for row in frame.itertuples(index=False):
-        table.add_row(*[_cell(name, value) for name, value in zip(frame.columns, row, strict=True)])
-    # a pipe or a narrow window gets the whole table, not a folded one
-    (out if out.width >= WIDTH else Console(width=WIDTH)).print(table)
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None or value != value:
-        return "–"
-    if name.endswith("_gap"):
-        return f"{100 * value:.3f} %"
-    if name in ("confidence", "seconds"):
-        return f"{value:.2f}"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        show_leaderboard(session)
 
 
 @app.command()
@@ -347,7 +251,7 @@ def jobs(limit: Annotated[int, typer.Option(help="newest so many")] = 30) -> Non
             f"{job.created_at:%Y-%m-%d %H:%M:%S}",
             job.error or "",
         )
-    out.print(table)
+    show(table)
 
 
 @app.command()
@@ -371,18 +275,18 @@ def doctor() -> None:
 
     home = Home.from_environment()
     settings = SETTINGS[current_environment()]
-    out.print(
+    say(
         f"environment {settings.environment}: backend {settings.backend}, fallback "
         f"{', '.join(settings.fallback) or 'none'}, at most {settings.max_qubits} qubits, "
         f"{settings.budget_seconds:g} s a side"
     )
-    out.print(f"Python {platform.python_version()}, home {home.root}, inbox {inbox()}")
+    say(f"Python {platform.python_version()}, home {home.root}, inbox {inbox()}")
     try:
         home.prepare()
-        out.print("home: writable")
+        say("home: writable")
     except InputError as error:
-        out.print(str(error))
-    out.print(f"dbt manifest: {'present' if MANIFEST.exists() else 'missing, run sh setup.sh'}")
+        say(str(error))
+    say(f"dbt manifest: {'present' if MANIFEST.exists() else 'missing, run sh setup.sh'}")
     table = Table("backend", "state", "evidence class", "variables", "algorithms", "version")
     for name, make in sorted(backend_factories().items()):
         try:
@@ -401,7 +305,7 @@ def doctor() -> None:
             table.add_row(name, f"broken: {type(error).__name__}", "", "", "", "")
     if settings.backend not in backend_factories():
         table.add_row(settings.backend, "not installed: no adapter of this name", "", "", "", "")
-    out.print(table)
+    show(table)
     packages = Table("package", "version")
     for name in (
         "dagster",
@@ -426,7 +330,7 @@ def doctor() -> None:
             packages.add_row(name, version(name))
         except PackageNotFoundError:
             packages.add_row(name, "not installed (optional)")
-    out.print(packages)
+    show(packages)
 
 
 @app.command()
