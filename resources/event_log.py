@@ -6,12 +6,15 @@ some hundred). Here: the methods that differ, and the part of ``dagster.yaml`` t
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import dagster
 import sqlalchemy as sa
 import yaml
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
@@ -60,6 +63,18 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
             with engine.connect() as connection, connection.begin():
                 yield connection
 
+    def _initdb(self, engine: sa.Engine, for_index_shard: bool = False) -> None:
+        """A new run's database is a copy of a blank one: making it by migrations takes 0.1 s a run."""
+        shard, blank = Path(str(engine.url.database)), Path(self._base_dir) / f"blank-{dagster.__version__}"
+        if for_index_shard or shard.exists() or not blank.exists():
+            super()._initdb(engine, for_index_shard)
+            if not for_index_shard and not blank.exists():
+                with engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                _copy(shard, blank)
+        else:
+            _copy(blank, shard)
+
     def has_table(self, table_name: str) -> bool:
         """Whether the index has this table; a table that was there once stays."""
         if table_name not in self._tables:
@@ -73,6 +88,15 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
             engine.dispose()
         self._engines.clear()
         super().dispose()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file so that it appears whole; one that another process made meanwhile stays."""
+    aside = target.with_name(f".{target.name}-{os.getpid()}")
+    shutil.copyfile(source, aside)
+    with suppress(FileExistsError):
+        os.link(aside, target)
+    aside.unlink()
 
 
 def _pragmas(connection: Any, _: Any) -> None:

@@ -25,6 +25,8 @@ from resources.failures import HybridError, InputError, InvariantError
 
 #: How long removed files and log entries stay, so that older versions can be read.
 _PROPERTIES = {
+    # a reader replays the log since the last checkpoint
+    "delta.checkpointInterval": "20",
     "delta.logRetentionDuration": "interval 30 days",
     "delta.deletedFileRetentionDuration": "interval 7 days",
 }
@@ -39,7 +41,7 @@ _on_conflict = retry(
 
 
 class Lake(dg.IOManager):
-    """Delta tables under one folder.
+    """Delta tables under one folder; where a schema's metadata names ``partition_by``, with files per value of it.
 
     Tables with an ``instance`` column hold partitions and are written through ``write`` for a set of instances; the
     others are snapshots and are written whole.
@@ -52,6 +54,7 @@ class Lake(dg.IOManager):
     def __init__(self, root: Path, schemas: Mapping[str, pa.Schema]) -> None:
         self.root = Path(root)
         self.schemas = dict(schemas)
+        self._newest: dict[str, DeltaTable] = {}
 
     # --- tables -----------------------------------------------------------------------------------------------------
 
@@ -74,7 +77,9 @@ class Lake(dg.IOManager):
     def _create(self, table: str, schema: pa.Schema) -> None:
         aside = self.root / f".{table}-{uuid.uuid4().hex}"
         try:
-            made = DeltaTable.create(aside, schema, mode="error", name=table)
+            made = DeltaTable.create(
+                aside, schema.remove_metadata(), mode="error", name=table, partition_by=_partition_by(schema)
+            )
             made.alter.set_table_properties(_PROPERTIES)
             os.rename(aside, self.root / table)
         except OSError:
@@ -103,6 +108,13 @@ class Lake(dg.IOManager):
         if table not in self.schemas:
             raise InvariantError(f"the lake knows no table {table!r}; it has {', '.join(self.schemas)}.")
         try:
+            if version is None:
+                # what is known already needs only the log's new entries
+                if table in self._newest:
+                    self._newest[table].update_incremental()
+                else:
+                    self._newest[table] = DeltaTable(self.root / table)
+                return self._newest[table]
             return DeltaTable(self.root / table, version=version)
         except TableNotFoundError:
             raise InvariantError(f"table {table} does not exist in {self.root}; create the tables first.") from None
@@ -126,10 +138,14 @@ class Lake(dg.IOManager):
         Raises:
             InvariantError: no such table. InputError: no such version.
         """
-        filters = None if instances is None else [("instance", "in", sorted(instances))]
-        if instances is not None and not instances:
-            filters = [("instance", "in", [""])]
-        return self._open(table, version).to_pandas(filters=filters)
+        stored = self._open(table, version)
+        if instances is None:
+            return stored.to_pandas()
+        wanted = [("instance", "in", sorted(instances) or [""])]
+        if _partition_by(self.schemas[table]):
+            # only these instances' files are looked at, however many there are
+            return stored.to_pandas(partitions=wanted)
+        return stored.to_pandas(filters=wanted)
 
     def write(
         self, table: str, frame: pd.DataFrame, instances: Sequence[str] | None, metadata: Mapping[str, str]
@@ -270,6 +286,12 @@ class Lake(dg.IOManager):
         stored.create_checkpoint()
         stored.cleanup_metadata()
         return len(deleted)
+
+
+def _partition_by(schema: pa.Schema) -> list[str]:
+    """The column whose values have files of their own, as the schema's metadata says."""
+    column = (schema.metadata or {}).get(b"partition_by")
+    return [column.decode()] if column else []
 
 
 def _few(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hybrid_assets import plots
 from hybrid_assets.assets.reading import instance_in
-from hybrid_assets.assets.stage import failure, preview, stage, stored
+from hybrid_assets.assets.stage import failure, picture, preview, stage, stored
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.solvers.run import run_baselines
 from resources.dispatcher import Dispatcher
@@ -41,6 +41,6 @@ def baseline_runs(
         CheckContext(context.partition_key, family, instance),
         {
             "runs": preview(frame[["solver", "status", "objective", "bound", "seconds", "time_to_best", "threads"]]),
-            "trajectories": plots.as_markdown(plots.trajectories(rows, instance.sense, context.partition_key)),
+            "trajectories": picture(plots.trajectories(rows, instance.sense, context.partition_key)),
         },
     )

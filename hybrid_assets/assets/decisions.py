@@ -11,7 +11,7 @@ import numpy as np
 from hybrid_assets import plots
 from hybrid_assets.assets.envelopes import correlation_id
 from hybrid_assets.assets.reading import instance_in, records
-from hybrid_assets.assets.stage import stage, stored
+from hybrid_assets.assets.stage import picture, stage, stored
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.evidence.decision import decide
 from resources.dispatcher import Dispatcher
@@ -103,6 +103,6 @@ def decisions(
             "evidence_class": row["evidence_class"],
             **({"objective": float(row["objective"])} if row["objective"] is not None else {}),
             "seconds": row["seconds"],
-            "picture": plots.as_markdown(family.plot_solution(instance, chosen)),
+            "picture": picture(family.plot_solution(instance, chosen)),
         },
     )

@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from hybrid_assets import plots, registry
+from hybrid_assets import registry
 from hybrid_assets.assets.landed_files import landed_files
-from hybrid_assets.assets.stage import failure, stage, stored
+from hybrid_assets.assets.stage import failure, picture, stage, stored
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.landing import instance_of
 from hybrid_assets.request import parse, resolve
@@ -74,6 +74,6 @@ def normalized_inputs(
             "owner": resolved.owner,
             "constraints": dg.MetadataValue.json(dict(family.constraints(instance))),
             "notes": dg.MetadataValue.md("\n".join(f"- {n}" for n in instance.notes) or "nothing to note"),
-            "shape": plots.as_markdown(family.plot_instance(instance)),
+            "shape": picture(family.plot_instance(instance)),
         },
     )

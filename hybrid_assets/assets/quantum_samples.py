@@ -8,7 +8,7 @@ import dagster as dg
 from hybrid_assets import plots
 from hybrid_assets.assets.envelopes import maker
 from hybrid_assets.assets.reading import instance_in, prepared_in
-from hybrid_assets.assets.stage import failure, stage, stored
+from hybrid_assets.assets.stage import failure, picture, stage, stored
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.proposals.rounds import random_energies, run_rounds
 from resources.dispatcher import Dispatcher
@@ -100,7 +100,7 @@ def quantum_samples(
             },
         ),
         {
-            "energies": plots.as_markdown(
+            "energies": picture(
                 plots.energy_histogram(
                     rounds[0].result.samples,
                     random_energies(rounds[0].prepared, resolved.seed),

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
 
-from hybrid_assets import checks, contracts
+from hybrid_assets import checks, contracts, plots
 from hybrid_assets.partitions import instances
 from resources.envelope import digest_of
 from resources.failures import HybridError, InputError, InvariantError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Group of each stage in the UI: the story's chapters, in order.
 GROUPS = {
@@ -156,6 +159,14 @@ def failure(error: HybridError) -> dg.Failure:
 def preview(frame: pd.DataFrame, limit: int = 10) -> dg.MarkdownMetadataValue:
     """The first rows as a table."""
     return dg.MetadataValue.md(markdown_table(frame.head(limit)))
+
+
+def picture(figure: Figure) -> dg.MarkdownMetadataValue:
+    """The figure as Markdown metadata, shown in the asset's page."""
+    shown = dg.MetadataValue.md(f"![plot]({plots.data_uri(figure)})")
+    # the artists refer to each other; cleared, they go at once instead of at some later collection
+    figure.clear()
+    return shown
 
 
 def markdown_table(frame: pd.DataFrame) -> str:

@@ -143,12 +143,16 @@ def may_be_empty(table: str) -> bool:
 
 
 def arrow_schema(table: str) -> pa.Schema:
-    """The table's type in the lake: the same columns with explicit types and null flags."""
+    """The table's type in the lake: the same columns with explicit types and null flags.
+
+    Tables of stages are written instance by instance and say so in the schema's metadata; snapshots are not.
+    """
     return pa.schema(
         [
             pa.field(str(name), _ARROW[str(column.dtype)], nullable=bool(column.nullable))
             for name, column in TABLES[table].columns.items()
-        ]
+        ],
+        metadata=None if may_be_empty(table) else {"partition_by": "instance"},
     )
 
 

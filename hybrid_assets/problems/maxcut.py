@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hybrid_assets.plots import small_figure
 from hybrid_assets.problems.base import Evaluation, FamilyOptions, Instance
 from hybrid_assets.problems.coordinate import Lines, Triplets, families_of
 from hybrid_assets.problems.source import SourceFile
@@ -109,9 +110,7 @@ class MaxCut(UnconstrainedFamily):
 
     def plot_instance(self, instance: Instance) -> Figure:
         """The graph, or above 120 nodes its adjacency matrix."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5.5, 4.8), layout="constrained")
+        figure = small_figure(5.5, 4.8)
         axes = figure.subplots()
         self._draw(axes, instance, None, _layout(instance))
         axes.set_title(f"{instance.name}: {instance.size} nodes, {len(instance.arrays['values'])} edges")
@@ -119,9 +118,7 @@ class MaxCut(UnconstrainedFamily):
 
     def plot_solution(self, instance: Instance, solutions: Mapping[str, np.ndarray]) -> Figure:
         """For every solution the sides in two colours and the cut edges, or the matrix sorted by side."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(4.8 * max(1, len(solutions)), 4.5), layout="constrained")
+        figure = small_figure(4.8 * max(1, len(solutions)), 4.5)
         panels = np.atleast_1d(figure.subplots(1, max(1, len(solutions))))
         places = _layout(instance)
         for axes, (label, values) in zip(panels, solutions.items(), strict=False):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hybrid_assets.plots import small_figure
 from hybrid_assets.problems.base import Instance
 from hybrid_assets.problems.portfolio_weights import optimal_weights
 
@@ -55,9 +56,7 @@ def frontier(instance: Instance, solutions: Mapping[str, np.ndarray]) -> Figure:
 
 
 def _canvas(instance: Instance, title: str) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = small_figure(6.4, 4.2)
     axes = figure.add_subplot()
     risk, mean = np.sqrt(np.diag(instance.arrays["covariance"])), instance.arrays["mean"]
     axes.scatter(risk, mean, s=14, color="#b9bec7", zorder=1)

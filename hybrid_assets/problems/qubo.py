@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hybrid_assets.plots import small_figure
 from hybrid_assets.problems.base import Evaluation, FamilyOptions, Instance, Sense
 from hybrid_assets.problems.coordinate import (
     COO_HEADER,
@@ -138,9 +139,7 @@ class Qubo(UnconstrainedFamily):
 
     def plot_instance(self, instance: Instance) -> Figure:
         """The matrix as a heat map."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5.5, 4.5), layout="constrained")
+        figure = small_figure(5.5, 4.5)
         axes = figure.subplots()
         draw_matrix(axes, _polynomial(instance))
         axes.set(
@@ -152,9 +151,7 @@ class Qubo(UnconstrainedFamily):
 
     def plot_solution(self, instance: Instance, solutions: Mapping[str, np.ndarray]) -> Figure:
         """For every solution the matrix with the chosen variables first: what lies in the upper left block counts."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(4.8 * max(1, len(solutions)), 4.2), layout="constrained")
+        figure = small_figure(4.8 * max(1, len(solutions)), 4.2)
         panels = np.atleast_1d(figure.subplots(1, max(1, len(solutions))))
         for axes, (label, values) in zip(panels, solutions.items(), strict=False):
             draw_matrix(axes, _polynomial(instance), values)
