@@ -162,7 +162,8 @@ class Resolved(BaseModel):
     sensitivity: Literal["public", "internal", "confidential"]
     deadline: str | None
     backend: str
-    algorithm: str
+    #: ``None``: the environment's, or the first that the backend offers when it does not offer that one
+    algorithm: str | None
     depth: int
     shots: int
     seed: int
@@ -181,7 +182,7 @@ def resolve(request: Request, settings: Settings) -> Resolved:
         sensitivity=request.sensitivity or settings.sensitivity,
         deadline=request.deadline.isoformat() if request.deadline else None,
         backend=backend,
-        algorithm=request.algorithm or default.name,
+        algorithm=request.algorithm,
         depth=request.depth or default.depth,
         shots=request.shots or default.shots,
         seed=request.seed if request.seed is not None else default.seed,

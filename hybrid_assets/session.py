@@ -192,8 +192,10 @@ def _progress_logger(progress: Progress) -> dg.LoggerDefinition:
         def emit(self, record: logging.LogRecord) -> None:
             event = (getattr(record, "dagster_meta", None) or {}).get("dagster_event")
             if event is None:
-                if record.levelno >= logging.INFO and not record.name.startswith("dagster.dagster"):
-                    progress("note", str(getattr(record, "dagster_meta", {}).get("orig_message", record.msg)))
+                meta = getattr(record, "dagster_meta", None) or {}
+                # what a stage says of itself, not what Dagster and dbt say about steps
+                if record.levelno == logging.INFO and meta.get("step_key") in LINE:
+                    progress("note", str(meta.get("orig_message", record.msg)))
                 return
             if event.event_type_value == "STEP_START":
                 self.started[event.step_key] = time.perf_counter()

@@ -73,7 +73,12 @@ def show_answer(document: dict[str, Any]) -> None:
     show(table)
     chosen = document["solution"]
     if chosen and document["labels"]:
-        named = [f"{label} {value:.4g}" for label, value in zip(document["labels"], chosen, strict=True) if value]
+        bits = set(chosen) <= {0, 1}
+        named = [
+            label if bits else f"{label} {value:.4g}"
+            for label, value in zip(document["labels"], chosen, strict=True)
+            if value
+        ]
         say("solution: " + ", ".join(named[:40]) + (" …" if len(named) > 40 else ""))
 
 

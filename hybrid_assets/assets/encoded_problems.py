@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from hybrid_assets import registry
+from hybrid_assets.assets.envelopes import qubit_budget
 from hybrid_assets.assets.reading import instance_in
 from hybrid_assets.assets.stage import failure, stage, stored
 from hybrid_assets.checks import CheckContext
@@ -34,7 +35,7 @@ def encoded_problems(
     normalized_inputs = lake.partition("normalized_inputs", context.partition_key)
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
     try:
-        prepared = prepare(family, instance, resolved.max_qubits, resolved.seed)
+        prepared = prepare(family, instance, qubit_budget(resolved, dispatcher), resolved.seed)
         encoding = registry.encoding(prepared.encoded.encoding)
         audit = encoding.audit(prepared.narrowed.program, prepared.encoded, resolved.seed)
     except HybridError as error:

@@ -1,4 +1,4 @@
-"""Binding a run's context into envelopes: stages 4 and 5 must make the same ones."""
+"""What a request means on its backend: envelopes (stages 4 and 5 must make the same ones), algorithm, qubit budget."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import dagster as dg
 from hybrid_assets.problems.base import Instance, ProblemFamily
 from hybrid_assets.proposals.rounds import envelope_for
 from hybrid_assets.request import Resolved
-from resources.envelope import JobEnvelope
+from resources.dispatcher import Dispatcher
+from resources.envelope import Algorithm, JobEnvelope
 from resources.environments import Settings
 
 
@@ -20,8 +21,14 @@ def maker(
     instance: Instance,
     resolved: Resolved,
     settings: Settings,
+    dispatcher: Dispatcher,
 ) -> Callable[..., JobEnvelope]:
     """``envelope_for`` with everything bound but the round."""
+    name = resolved.algorithm or settings.algorithm.name
+    if resolved.algorithm is None and resolved.backend in dispatcher.backend_names:
+        # nobody asked for an algorithm: a backend of another kind (an annealer) does what it can
+        offered = dispatcher.backend(resolved.backend).capabilities().algorithms
+        name = name if name in offered else offered[0]
     return partial(
         envelope_for,
         instance=instance,
@@ -29,10 +36,19 @@ def maker(
         resolved=resolved,
         fallback=settings.fallback,
         correlation_id=correlation_id(context),
-        algorithm=settings.algorithm,
+        algorithm=Algorithm.model_validate({**settings.algorithm.model_dump(), "name": name}),
         environment=settings.environment,
         jobs=family.rounds * (resolved.repetitions if family.rounds > 1 else 1),
     )
+
+
+def qubit_budget(resolved: Resolved, dispatcher: Dispatcher) -> int:
+    """The most variables a payload may have: the environment's limit for circuits, the backend's own in any case."""
+    if resolved.backend not in dispatcher.backend_names:
+        return resolved.max_qubits
+    can = dispatcher.backend(resolved.backend).capabilities()
+    circuits = can.algorithms != ("annealing",)
+    return min(resolved.max_qubits, can.max_variables) if circuits else can.max_variables
 
 
 def correlation_id(context: dg.AssetExecutionContext) -> str:

@@ -38,7 +38,7 @@ def quantum_jobs(
     try:
         family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
         prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
-        make = maker(context, family, instance, resolved, settings)
+        make = maker(context, family, instance, resolved, settings, dispatcher)
         envelope = make(prepared=prepared, payload_ref=encoded_problems["payload_ref"].iloc[0])
         job = dispatcher.submit(envelope)
         if job.state == "failed":

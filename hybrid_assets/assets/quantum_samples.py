@@ -40,7 +40,7 @@ def quantum_samples(
         family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
         prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
         current = quantum_jobs["envelope_digest"].iloc[0]
-        make = maker(context, family, instance, resolved, settings)
+        make = maker(context, family, instance, resolved, settings, dispatcher)
         envelope = make(prepared=prepared, payload_ref=encoded_problems["payload_ref"].iloc[0])
         if envelope.digest != current:
             raise dg.Failure(

@@ -145,7 +145,7 @@ def _reason(
         return "accepted", f"The {label[source]} candidate is the only feasible answer: {_text(proposed)}."
     mine, theirs = float(proposed["objective"]), float(classical["objective"])
     if better(theirs, mine, sense, tolerance):
-        return "fallback", f"classical wins: {_text(classical)} against {_text(proposed)}."
+        return "fallback", f"Classical wins: {_text(classical)} against {_text(proposed)}."
     proof = " and proves it optimal" if classical["status"] == "optimal" else ""
     if same(mine, theirs, tolerance):
         return "accepted", (

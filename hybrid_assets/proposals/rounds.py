@@ -96,8 +96,6 @@ def envelope_for(
         parent: digest of the envelope of the round before.
     """
     execution = resolved.budget / jobs
-    # a surrogate backend knows no circuits: the same request means annealing there
-    name = "annealing" if resolved.backend == "annealer" else resolved.algorithm
     variables = prepared.encoded.bqm.num_variables
     return JobEnvelope(
         correlation_id=correlation_id,
@@ -113,7 +111,6 @@ def envelope_for(
         backend=resolved.backend,
         algorithm=algorithm.model_copy(
             update={
-                "name": name,
                 "depth": resolved.depth,
                 "shots": resolved.shots,
                 "seed": (resolved.seed + 1009 * repetition + round_) % 2**32,

@@ -349,7 +349,7 @@ def test_untouched_bits_answer_before_equal_touched_ones() -> None:
 def test_classical_wins() -> None:
     decided = answer([candidate(9.0)], [baseline(10.0)])
     assert (decided["decision"], decided["source"], decided["evidence_class"]) == ("fallback", "classical", "classical")
-    assert decided["reason"] == "classical wins: scip with 10 against aer with 9."
+    assert decided["reason"] == "Classical wins: scip with 10 against aer with 9."
     assert decided["confidence"] is None
     assert decided["gap"] == 0
 
