@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,11 @@ from resources.envelope import EvidenceClass, SampleCount
 RELATIVE_TOLERANCE = 1e-6
 #: Rows kept per arm and round.
 TOP = 20
+#: Which evidence classes count for which arm.
+ARMS = {
+    "quantum": tuple(str(c) for c in EvidenceClass if c.is_quantum),
+    "surrogate": (str(EvidenceClass.SURROGATE),),
+}
 
 
 def score(
@@ -57,34 +62,40 @@ def score(
     completion = time.perf_counter() - started
     sampling = float(samples.drop_duplicates("job_id")["seconds"].sum())
     everything = [c for found in by_job.values() for c in found]
-    jobs = samples.drop_duplicates("job_id").set_index("job_id")
-    for _, of_round in samples.groupby("round"):
-        job_ids = list(dict.fromkeys(of_round["job_id"]))
-        backend, evidence, shots = jobs.loc[job_ids[0], ["backend", "evidence_class", "shots"]]
-        arm = "surrogate" if evidence == EvidenceClass.SURROGATE else "quantum"
-        found = [c for job_id in job_ids for c in by_job[job_id]]
-        runs = [e for job_id in job_ids for e in run_energies.get(job_id, ())]
-        for rank, candidate in enumerate(_distinct(instance, found)[:TOP], start=1):
-            tolerance = RELATIVE_TOLERANCE * max(1e-12, abs(candidate.solution.evaluation.objective))
-            if iterative:
-                # whole runs: in how many did some round reach an objective as good
-                unit, trials = "runs", samples["repetition"].nunique()
-                hits = len({c.repetition for c in everything if _as_good(instance, c, candidate, tolerance)})
-            elif runs:
-                unit, trials = "runs", len(runs)
-                hits = sum(e <= candidate.energy + 1e-9 * max(1.0, abs(candidate.energy)) for e in runs)
-            else:
-                unit, trials = "shots", int(shots)
-                hits = sum(c.count for c in found if _as_good(instance, c, candidate, tolerance))
-            rows.append(
-                _row(family, instance, candidate, key, arm, rank, int(shots), tolerance, unit, hits, trials)
-                | {
-                    "evidence_class": evidence,
-                    "backend": backend,
-                    "seconds": sampling + completion,
-                    "narrowed": prepared.narrowed.narrowed,
-                }
-            )
+    jobs = samples.drop_duplicates("job_id")
+    # a later round or repetition may have been answered elsewhere: every candidate keeps its own job's evidence
+    job_of = {(row["round"], row["repetition"]): row for row in jobs.to_dict("records")}
+    for round_ in sorted(set(jobs["round"])):
+        for arm, classes in ARMS.items():
+            found = [c for c in everything if c.round == round_ and _class_of(job_of, c) in classes]
+            runs = [
+                energy
+                for row in job_of.values()
+                if row["round"] == round_ and row["evidence_class"] in classes
+                for energy in run_energies.get(row["job_id"], ())
+            ]
+            for rank, candidate in enumerate(_distinct(instance, found)[:TOP], start=1):
+                job = job_of[candidate.round, candidate.repetition]
+                tolerance = RELATIVE_TOLERANCE * max(1e-12, abs(candidate.solution.evaluation.objective))
+                if iterative:
+                    # whole runs: in how many did some round reach an objective as good
+                    unit, trials = "runs", samples["repetition"].nunique()
+                    hits = len({c.repetition for c in everything if _as_good(instance, c, candidate, tolerance)})
+                elif runs:
+                    unit, trials = "runs", len(runs)
+                    hits = sum(e <= candidate.energy + 1e-9 * max(1.0, abs(candidate.energy)) for e in runs)
+                else:
+                    unit, trials = "shots", int(job["shots"])
+                    hits = sum(c.count for c in found if _as_good(instance, c, candidate, tolerance))
+                rows.append(
+                    _row(family, instance, candidate, key, arm, rank, int(job["shots"]), tolerance, unit, hits, trials)
+                    | {
+                        "evidence_class": job["evidence_class"],
+                        "backend": job["backend"],
+                        "seconds": sampling + completion,
+                        "narrowed": prepared.narrowed.narrowed,
+                    }
+                )
     started = time.perf_counter()
     draws = int(jobs["shots"].sum())
     control = random_control(family, instance, prepared, draws, seed)
@@ -102,6 +113,10 @@ def score(
             }
         )
     return rows
+
+
+def _class_of(job_of: Mapping[tuple[int, int], Mapping[Any, Any]], candidate: Candidate) -> str:
+    return str(job_of[candidate.round, candidate.repetition]["evidence_class"])
 
 
 def _distinct(instance: Instance, candidates: Sequence[Candidate]) -> list[Candidate]:

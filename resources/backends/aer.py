@@ -17,6 +17,7 @@ class Aer(GateSimulator):
     """Noise-free statevector simulation on one thread; the same seed gives the same samples."""
 
     name = "aer"
+    modules = ("qiskit_aer.primitives",)
     packages = ("qiskit-aer", "qiskit")
     seconds_model = (2e-3, 35e-6, 1.7e-9)
 

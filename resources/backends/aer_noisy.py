@@ -23,6 +23,7 @@ class AerNoisy(GateSimulator):
 
     max_qubits: int = 8
     name = "aer-noisy"
+    modules = ("qiskit_aer.noise",)
     evidence: ClassVar[EvidenceClass] = EvidenceClass.EMULATOR
     packages = ("qiskit-aer", "qiskit")
     seconds_model = (5e-3, 5e-5, 1e-5)

@@ -33,6 +33,7 @@ class Annealer(LocalBackend):
     """
 
     name = "annealer"
+    modules = ("dwave.samplers",)
     max_variables: int = 5000
 
     def capabilities(self) -> Capabilities:

@@ -10,7 +10,8 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass
@@ -150,16 +151,24 @@ class LocalBackend(QuantumBackend):
     so ``find`` of another process's job answers ``None``: such a job never ran to its end and may be sent again.
     """
 
+    #: Modules of the SDK.
+    modules: ClassVar[tuple[str, ...]] = ()
     _jobs: dict[str, JobResult] = field(default_factory=dict, init=False, repr=False)
 
     @abstractmethod
     def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
         """Run the job to its end within ``envelope.timeout.execution`` seconds (a best effort between circuits)."""
 
+    def load(self) -> None:
+        """Import the SDK: a cost of the process, once, and not of the job that happens to be the first."""
+        for module in self.modules:
+            import_module(module)
+
     def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
         """Run the job, unless this process has run it before."""
         self.check(envelope)
         if key not in self._jobs:
+            self.load()
             started = time.perf_counter()
             result = self.run(envelope, payload)
             total = time.perf_counter() - started

@@ -17,6 +17,7 @@ class Lightning(GateSimulator):
     """Noise-free statevector simulation; the same seed gives the same samples."""
 
     name = "lightning"
+    modules = ("pennylane",)
     packages = ("pennylane-lightning", "pennylane")
     # per amplitude as at 20 qubits; up to 16 the state fits the cache and takes a third of it
     seconds_model = (2e-3, 17e-6, 7e-10)
