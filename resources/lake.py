@@ -55,6 +55,7 @@ class Lake(dg.IOManager):
         self.root = Path(root)
         self.schemas = dict(schemas)
         self._newest: dict[str, DeltaTable] = {}
+        self._recent: dict[tuple[str, str, int], pd.DataFrame] = {}
 
     # --- tables -----------------------------------------------------------------------------------------------------
 
@@ -234,12 +235,19 @@ class Lake(dg.IOManager):
         Raises:
             dg.Failure: there are none; says what to materialize.
         """
-        frame = self.read(table, [instance])
-        if frame.empty:
-            raise dg.Failure(
-                f"table {table} has no rows of {instance}; materialize {table} for it first.", allow_retries=False
-            )
-        return frame
+        version = self._open(table).version()
+        key = (table, instance, version)
+        if key not in self._recent:
+            frame = self.read(table, [instance])
+            if frame.empty:
+                raise dg.Failure(
+                    f"table {table} has no rows of {instance}; materialize {table} for it first.", allow_retries=False
+                )
+            # the stages of one line read the same rows again and again
+            self._recent[key] = frame
+            if len(self._recent) > len(self.schemas):
+                self._recent.pop(next(iter(self._recent)))
+        return self._recent[key].copy()
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The rows of the partitions a step depends on; a partition without rows is an error."""

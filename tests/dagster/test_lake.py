@@ -304,3 +304,17 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
         text.append(error.message)
         error = error.cause
     return " ".join(text)
+
+
+def test_an_instance_is_read_as_it_is_now(lake: Lake) -> None:
+    write(lake, KEYS[0], generation=1)
+    first = lake.partition("scores", KEYS[0])
+    first["generation"] = 99
+    assert set(lake.partition("scores", KEYS[0])["generation"]) == {1}
+    write(lake, KEYS[0], generation=2)
+    assert set(lake.partition("scores", KEYS[0])["generation"]) == {2}
+    other = Lake(lake.root, lake.schemas)
+    write(other, KEYS[0], generation=3)
+    assert set(lake.partition("scores", KEYS[0])["generation"]) == {3}
+    with pytest.raises(dg.Failure, match="materialize scores for it first"):
+        lake.partition("scores", "nobody")
