@@ -1,6 +1,8 @@
 # make run    set up, take the inputs in data/inbox through all stages, show the leaderboard
 # make ui     Dagster on the same state (PORT=3000)
 # make test   set up and run the whole suite
+# make bench  the measurements under benchmarks/ (a quarter of an hour)
+# make lint   ruff, mypy and the import contracts, without the tests
 # make clean  remove var/ (all state) but keep .venv
 PORT ?= 3000
 HYBRID := .venv/bin/hybrid
@@ -17,7 +19,7 @@ test: setup-dev
 	.venv/bin/python -m pytest
 
 bench: setup-dev
-	.venv/bin/python -m benchmarks
+	for name in imports overhead burst publish_readers; do .venv/bin/python -m benchmarks.$$name || exit 1; done
 
 lint: setup-dev
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports

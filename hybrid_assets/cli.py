@@ -319,7 +319,6 @@ def doctor() -> None:
         "dwave-samplers",
         "ortools",
         "pyscipopt",
-        "highspy",
         "qiskit-ibm-runtime",
         "amazon-braket-sdk",
         "dwave-system",
