@@ -57,7 +57,7 @@ def energy_histogram(samples: Sequence[SampleCount], random: np.ndarray, title: 
     axes.set_xlabel("energy (lower is better)")
     axes.set_ylabel("share")
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left")
     return figure
 
 
@@ -105,8 +105,10 @@ def trajectories(
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.set_xlabel("seconds")
     axes.set_ylabel(f"objective ({'lower' if sense == 'min' else 'higher'} is better)")
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=7, ncols=2)
+    # a fixed place: looking for the best one takes longer than the rest of the picture
+    axes.legend(fontsize=7, ncols=2, loc="center right")
     return figure

@@ -91,7 +91,9 @@ def decisions(
     }
     chosen = plots.best_values(arms, instance.sense)
     if row["values"] is not None:
-        chosen = {"accepted": np.array(json.loads(row["values"]), dtype=float), **chosen}
+        accepted = np.array(json.loads(row["values"]), dtype=float)
+        # an arm that found the accepted answer itself needs no picture of its own
+        chosen = {"accepted": accepted, **{k: v for k, v in chosen.items() if not np.allclose(v, accepted)}}
     yield from stored(
         "decisions",
         [row],
