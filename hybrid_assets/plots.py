@@ -92,7 +92,8 @@ def trajectories(
             axes.step(
                 times, [*values, values[-1]], where="post", color=colour, marker="o", markersize=3, label=row["solver"]
             )
-        if row["bound"] is not None:
+        # frames give a missing bound back as NaN
+        if row["bound"] is not None and np.isfinite(row["bound"]):
             axes.axhline(
                 row["bound"], color=colour, linestyle="--", linewidth=1, label=f"{row['solver']}: proven bound"
             )
