@@ -56,7 +56,7 @@ def encoded_problems(
         "payload_ref": dispatcher.artifacts.put(encoded.payload()),
         "program_form": prepared.program.form,
         "program_digest": prepared.program.digest,
-        "program_variables": instance_variables(prepared.program),
+        "program_variables": len(narrowed.fixed),
         "encoded_variables": audit.variables,
         "interactions": audit.interactions,
         "density": audit.density,
@@ -79,12 +79,7 @@ def encoded_problems(
             "variables": audit.variables,
             "interactions": audit.interactions,
             "density": audit.density,
-            "narrowed": f"{len(narrowed.kept)} of {instance_variables(prepared.program)} variables" if record else "no",
+            "narrowed": f"{len(narrowed.kept)} of {len(narrowed.fixed)} variables" if record else "no",
             "audit": dg.MetadataValue.json(asdict(audit)),
         },
     )
-
-
-def instance_variables(program: Any) -> int:
-    """Number of variables of a whole program."""
-    return len(program.cqm.variables)
