@@ -13,7 +13,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION: Final = "1"
+SCHEMA_VERSION: Final = "2"
+#: Below this estimated success probability a result is labelled noise-dominated.
+NOISE_DOMINATED: Final = 0.05
 
 
 class EvidenceClass(StrEnum):
@@ -71,6 +73,36 @@ class TimeoutBudget(Frozen):
         return self
 
 
+class Compilation(Frozen):
+    """How a circuit is fitted to a device; ignored by machines without a topology.
+
+    Attributes:
+        optimization_level: the transpiler's effort.
+        layout: physical qubit of each variable, or ``None``: the transpiler chooses.
+        seed: of the transpiler.
+    """
+
+    optimization_level: Literal[0, 1, 2, 3] = 2
+    layout: tuple[int, ...] | None = None
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class Mitigation(Frozen):
+    """Error mitigation and suppression asked of a device; what a backend does not offer it refuses (``capability``).
+
+    Attributes:
+        readout: read-out mitigation of expectations and of training energies; candidates stay raw samples.
+        dynamical_decoupling: pulse sequence on idle qubits, by the vendor's name.
+        twirling: Pauli twirling of gates and read-out.
+        postselect: drop shots that violate a symmetry of the encoding; the dropped ones are charged.
+    """
+
+    readout: bool = False
+    dynamical_decoupling: str | None = None
+    twirling: bool = False
+    postselect: bool = False
+
+
 class Algorithm(Frozen):
     """The quantum (or surrogate) algorithm and everything that changes its answer.
 
@@ -89,6 +121,8 @@ class Algorithm(Frozen):
     training_circuits: int = Field(default=40, ge=0, le=10_000)
     cvar_alpha: float = Field(default=0.1, gt=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
+    compilation: Compilation = Compilation()
+    mitigation: Mitigation = Mitigation()
 
 
 class JobEnvelope(Frozen):
@@ -97,7 +131,7 @@ class JobEnvelope(Frozen):
     Neither is cached: ``model_copy`` would hand a cached digest on to the changed copy.
     """
 
-    schema_version: Literal["1"] = SCHEMA_VERSION
+    schema_version: Literal["2"] = SCHEMA_VERSION
     correlation_id: str
     purpose: str
     owner: str
@@ -116,7 +150,14 @@ class JobEnvelope(Frozen):
     fallback: tuple[str, ...] = ()
     priority: int = 0
     sensitivity: Literal["public", "internal", "confidential"] = "internal"
-    cost_ceiling: float = Field(default=0.0, ge=0)
+    #: most this job may cost, in the policy's currency; ``None``: the policy's budgets alone decide
+    cost_ceiling: float | None = Field(default=None, ge=0)
+    #: ``high`` waits for an approval where the policy says so
+    impact: Literal["routine", "high"] = "routine"
+    #: version of the routing policy that chose ``backend`` and ``fallback``
+    policy_version: str = ""
+    #: digest of the envelope that this one repeats
+    replay_of: str | None = None
     repetition: int = Field(default=0, ge=0)
     #: Iterative families send several rounds; each later one names the envelope it follows.
     round: int = Field(default=0, ge=0)
@@ -176,7 +217,7 @@ class Hop(Frozen):
 class JobResult(Frozen):
     """What came back: counted samples with energies, and everything needed to judge them."""
 
-    schema_version: Literal["1"] = SCHEMA_VERSION
+    schema_version: Literal["2"] = SCHEMA_VERSION
     envelope_digest: str
     samples: tuple[SampleCount, ...] = Field(min_length=1)
     evidence_class: EvidenceClass
@@ -192,6 +233,18 @@ class JobResult(Frozen):
     #: Shots and circuits spent on choosing or training parameters: charged to the budget like the final ones.
     tuning_shots: int = 0
     circuits: int = 1
+    #: Shots dropped by post-selection: charged, not counted in ``shots``.
+    discarded_shots: int = Field(default=0, ge=0)
+    #: The circuit before it was fitted to the device; ``depth`` and ``two_qubit_gates`` are those after.
+    logical_depth: int | None = None
+    logical_two_qubit_gates: int | None = None
+    #: Physical qubit of each variable, where there is a topology.
+    layout: tuple[int, ...] | None = None
+    #: Estimated success probability: product of gate and read-out fidelities and idle decay, a fidelity proxy.
+    success_probability: float | None = Field(default=None, ge=0, le=1)
+    #: ⟨C⟩ of the final circuit as sampled and after read-out mitigation; quasi-probabilities are never candidates.
+    expectation_raw: float | None = None
+    expectation_mitigated: float | None = None
     parameters: dict[str, Any] = {}
     #: Best raw energy of each independent whole run; filled by trained and iterative algorithms.
     run_energies: tuple[float, ...] = ()
@@ -201,6 +254,11 @@ class JobResult(Frozen):
     actual_cost: float = 0.0
     attempts: int = 1
     fallback_path: tuple[Hop, ...] = ()
+
+    @property
+    def noise_dominated(self) -> bool:
+        """Whether most of what was read out is noise, by the fidelity proxy."""
+        return self.success_probability is not None and self.success_probability < NOISE_DOMINATED
 
     @model_validator(mode="after")
     def _coherent(self) -> JobResult:

@@ -7,6 +7,7 @@ dispatcher) or messages of a single reader.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 
 class FailureClass(StrEnum):
@@ -61,11 +62,48 @@ class InputError(HybridError):
 
 
 class BackendError(HybridError):
-    """A backend could not do a job; ``failure_class`` says whether to retry, reroute or stop."""
+    """A backend could not do a job; ``failure_class`` says whether to retry, reroute or stop.
 
-    def __init__(self, message: str, failure_class: FailureClass = FailureClass.BACKEND) -> None:
-        self.failure_class = failure_class
+    Args:
+        message: what happened, without secrets and without the payload.
+        failure_class: what happens next.
+        retry_after: seconds the provider asks to wait before the next call, where it says so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        failure_class: FailureClass = FailureClass.BACKEND,
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        self.failure_class, self.retry_after = failure_class, retry_after
         super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuilt, (type(self), str(self), self.failure_class, self.retry_after))
+
+
+class TimedOut(BackendError):
+    """A job was stopped at its time or memory limit: nothing will come of it on this backend.
+
+    Class ``capability``: the next backend is asked, and no breaker counts it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        failure_class: FailureClass = FailureClass.CAPABILITY,
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, failure_class, retry_after=retry_after)
+
+
+def _rebuilt(
+    kind: type[BackendError], message: str, failure_class: FailureClass, retry_after: float | None
+) -> BackendError:
+    return kind(message, failure_class, retry_after=retry_after)
 
 
 class InvariantError(HybridError):

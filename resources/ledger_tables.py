@@ -44,6 +44,32 @@ JOBS = sa.Table(
     sa.Column("fallback_path", sa.String, nullable=False, default="[]"),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("updated_at", Moment, nullable=False),
+    # --- the control plane ---
+    sa.Column("owner", sa.String, nullable=False, default=""),
+    sa.Column("priority", sa.Integer, nullable=False, default=0),
+    # position in (backend, *fallback); `backend` above is always the one at this position
+    sa.Column("hop", sa.Integer, nullable=False, default=0),
+    # what the provider gets as its key; changes only after a submission has definitely ended
+    sa.Column("provider_key", sa.String, nullable=False, default=""),
+    # submissions of the same key after a definite "not there"; at most one
+    sa.Column("resubmissions", sa.Integer, nullable=False, default=0),
+    # results of this submission that could not be read or were another job's
+    sa.Column("unreadable", sa.Integer, nullable=False, default=0),
+    # who works on the job now, and until when nobody else may
+    sa.Column("claimed_until", Moment),
+    # when it is to be looked at next; null once it has ended or while it waits for a person
+    sa.Column("look_at", Moment, index=True),
+    sa.Column("looks", sa.Integer, nullable=False, default=0),
+    # of the current submission
+    sa.Column("sent_at", Moment),
+    sa.Column("started_at", Moment),
+    sa.Column("ended_at", Moment),
+    sa.Column("evidence_class", sa.String),
+    sa.Column("cached", sa.Boolean, nullable=False, default=False),
+    sa.Column("estimated_cost", sa.Float, nullable=False, default=0.0),
+    sa.Column("actual_cost", sa.Float, nullable=False, default=0.0),
+    sa.Column("policy_version", sa.String, nullable=False, default=""),
+    sa.Column("replay_of", sa.String),
 )
 
 EVENTS = sa.Table(
@@ -79,15 +105,134 @@ LANDINGS = sa.Table(
     sa.Column("updated_at", Moment, nullable=False),
 )
 
+#: One row per decision of the control plane; each row's digest covers the row before (``audit``).
+AUDIT = sa.Table(
+    "audit_log",
+    METADATA,
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+    # ISO 8601 text: what was hashed is what is stored
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("action", sa.String, nullable=False),
+    sa.Column("job_id", sa.String),
+    sa.Column("subject", sa.String, nullable=False, default=""),
+    sa.Column("reason", sa.String, nullable=False, default=""),
+    sa.Column("policy_version", sa.String, nullable=False, default=""),
+    sa.Column("detail", sa.String, nullable=False, default="{}"),
+    sa.Column("previous", sa.String, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+)
+
+#: One row: how long the chain is and how it ends, so that a cut tail is seen.
+AUDIT_HEAD = sa.Table(
+    "audit_head",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+)
+
+BREAKERS = sa.Table(
+    "breakers",
+    METADATA,
+    sa.Column("backend", sa.String, primary_key=True),
+    sa.Column("state", sa.String, nullable=False, default="closed"),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    # times in a row that it opened: the pause grows with them
+    sa.Column("opened", sa.Integer, nullable=False, default=0),
+    sa.Column("open_until", Moment),
+    sa.Column("probe_by", sa.String),
+    sa.Column("probe_until", Moment),
+    sa.Column("reason", sa.String, nullable=False, default=""),
+    sa.Column("updated_at", Moment, nullable=False),
+)
+
+#: What people have set for a backend: ``open`` (no row), ``paused``, ``drained`` or ``killed``.
+CONTROLS = sa.Table(
+    "controls",
+    METADATA,
+    sa.Column("backend", sa.String, primary_key=True),
+    sa.Column("mode", sa.String, nullable=False),
+    sa.Column("set_by", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+)
+
+#: Money and jobs of an owner and month: reserved before the submit, settled after it.
+SPENDING = sa.Table(
+    "spending",
+    METADATA,
+    sa.Column("job_id", sa.ForeignKey("jobs.job_id"), primary_key=True),
+    sa.Column("provider_key", sa.String, primary_key=True),
+    sa.Column("owner", sa.String, nullable=False),
+    # YYYY-MM, UTC
+    sa.Column("month", sa.String, nullable=False),
+    sa.Column("backend", sa.String, nullable=False),
+    sa.Column("reserved", sa.Float, nullable=False),
+    sa.Column("actual", sa.Float),
+    # reserved, settled or released
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+    sa.Index("spending_of_owner", "owner", "month"),
+)
+
+APPROVALS = sa.Table(
+    "approvals",
+    METADATA,
+    sa.Column("job_id", sa.ForeignKey("jobs.job_id"), primary_key=True),
+    sa.Column("sequence", sa.Integer, primary_key=True),
+    sa.Column("why", sa.String, nullable=False),
+    sa.Column("requested_at", Moment, nullable=False),
+    # null, approved or rejected
+    sa.Column("decision", sa.String),
+    sa.Column("decided_by", sa.String),
+    sa.Column("reason", sa.String),
+    sa.Column("decided_at", Moment),
+)
+
+#: Results that may answer again; ``problem`` finds them without regard to backend and calibration.
+CACHE = sa.Table(
+    "result_cache",
+    METADATA,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("problem", sa.String, nullable=False, index=True),
+    sa.Column("backend", sa.String, nullable=False),
+    sa.Column("algorithm", sa.String, nullable=False),
+    sa.Column("calibration_window", sa.String, nullable=False),
+    sa.Column("job_id", sa.String, nullable=False),
+    sa.Column("result_ref", sa.String, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("invalidated_at", Moment),
+    sa.Column("reason", sa.String),
+)
+
+CHECKPOINTS = sa.Table(
+    "checkpoints",
+    METADATA,
+    sa.Column("job_id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("document", sa.String, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+)
+
 #: Legal state changes of a job (design §4).
 TRANSITIONS: dict[str, frozenset[str]] = {
-    "intended": frozenset({"submitting", "awaiting_approval", "cancelled", "failed"}),
-    "awaiting_approval": frozenset({"submitting", "rejected", "cancelled"}),
-    # to itself: sent on to the next backend of the fallback policy
-    "submitting": frozenset({"submitting", "submitted", "ambiguous", "failed", "timed_out"}),
-    "ambiguous": frozenset({"submitted", "intended", "failed", "cancelled"}),
-    "submitted": frozenset({"running", "succeeded", "failed", "cancelled", "timed_out"}),
-    "running": frozenset({"succeeded", "failed", "cancelled", "timed_out"}),
+    # to itself: sent on to the next backend of the fallback policy, or held back with a reason
+    "intended": frozenset(
+        {"intended", "submitting", "awaiting_approval", "cancelled", "failed", "rejected", "timed_out", "succeeded"}
+    ),
+    "awaiting_approval": frozenset({"intended", "rejected", "cancelled"}),
+    # back to intended: refused without doubt, the next backend is asked
+    "submitting": frozenset({"submitted", "intended", "ambiguous", "awaiting_approval", "failed", "timed_out"}),
+    # to itself: looked for and not found yet, or nobody answers
+    "ambiguous": frozenset(
+        {"ambiguous", "submitted", "intended", "awaiting_approval", "failed", "cancelled", "timed_out"}
+    ),
+    # back to intended: it ended without a usable result, the next backend is asked
+    "submitted": frozenset(
+        {"running", "succeeded", "intended", "awaiting_approval", "failed", "cancelled", "timed_out"}
+    ),
+    "running": frozenset({"succeeded", "intended", "awaiting_approval", "failed", "cancelled", "timed_out"}),
     # a failed or timed-out job may be asked for again by a person or a new run: recorded as a new attempt
     "failed": frozenset({"intended"}),
     "timed_out": frozenset({"intended"}),
@@ -118,6 +263,24 @@ class Job:
     fallback_path: str
     created_at: datetime
     updated_at: datetime
+    owner: str
+    priority: int
+    hop: int
+    provider_key: str
+    resubmissions: int
+    unreadable: int
+    claimed_until: datetime | None
+    look_at: datetime | None
+    looks: int
+    sent_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    evidence_class: str | None
+    cached: bool
+    estimated_cost: float
+    actual_cost: float
+    policy_version: str
+    replay_of: str | None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module
@@ -30,6 +31,14 @@ class Capabilities:
         algorithms: names of ``Algorithm`` it accepts.
         kinds: job kinds it accepts (``sample``, ``estimate``, ``kernel``).
         metered: whether a job costs money.
+        tier: what kind of machine routing may take it for: ``cpu``, ``gpu``, ``simulator``, ``emulator``, ``hardware``.
+        remote: whether it answers later (submit and reconcile) rather than inside ``submit``.
+        leaves_machine: whether payloads leave this machine; sensitivity classes may forbid that.
+        lookup: whether ``find`` can tell for sure that a job is not there. Without it an ambiguous job waits for a
+            person.
+        settling_seconds: how long after a submit a ``find`` that answers "not there" may still be wrong.
+        batch: most jobs one submission may hold.
+        mitigation: names of ``Mitigation``'s fields that it offers.
     """
 
     evidence_class: EvidenceClass
@@ -37,17 +46,35 @@ class Capabilities:
     algorithms: tuple[str, ...]
     kinds: tuple[str, ...] = ("sample",)
     metered: bool = False
+    tier: str = "simulator"
+    remote: bool = False
+    leaves_machine: bool = False
+    lookup: bool = True
+    settling_seconds: float = 0.0
+    batch: int = 1
+    mitigation: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job will take: seconds in the queue, seconds of execution, cost in the account's currency."""
+    """What a job will take, before anything is sent.
+
+    Attributes:
+        queue_seconds, execution_seconds: seconds waiting and on the machine.
+        cost: in the account's currency.
+        two_qubit_gates, depth: of the circuit as routed on ``coupling_map``.
+        logical_two_qubit_gates, logical_depth: of the circuit before routing.
+        coupling_map: name of the topology; ``full`` where every pair is coupled.
+    """
 
     queue_seconds: float
     execution_seconds: float
     cost: float
     two_qubit_gates: int = 0
     depth: int = 0
+    logical_two_qubit_gates: int = 0
+    logical_depth: int = 0
+    coupling_map: str = "full"
 
 
 class ProviderStatus(StrEnum):
@@ -58,6 +85,8 @@ class ProviderStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    #: the provider said a word that nobody knows: look again later
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -99,6 +128,23 @@ class QuantumBackend(ABC):
             BackendError: with the failure class that decides what happens next.
         """
 
+    def submit_many(
+        self, jobs: Sequence[tuple[JobEnvelope, dimod.BinaryQuadraticModel, str]]
+    ) -> list[JobHandle | BackendError]:
+        """Send several jobs, as one submission where ``capabilities().batch`` allows it; one answer per job.
+
+        Raises:
+            BackendError: the submission as a whole failed; nobody knows which jobs arrived unless the class is a
+                refusal (``capability``, ``saturation``, ``circuit``, ``input``).
+        """
+        answers: list[JobHandle | BackendError] = []
+        for envelope, payload, key in jobs:
+            try:
+                answers.append(self.submit(envelope, payload, key))
+            except BackendError as error:
+                answers.append(error)
+        return answers
+
     @abstractmethod
     def find(self, key: str) -> JobHandle | None:
         """The job with this key, or ``None`` when it definitely is not there."""
@@ -106,6 +152,17 @@ class QuantumBackend(ABC):
     @abstractmethod
     def status(self, handle: JobHandle) -> ProviderStatus:
         """The provider's view of the job."""
+
+    def statuses(self, handles: Sequence[JobHandle]) -> dict[JobHandle, ProviderStatus]:
+        """The provider's view of several jobs, in one call where it offers that; a job it cannot answer for is left
+        out."""
+        found = {}
+        for handle in handles:
+            try:
+                found[handle] = self.status(handle)
+            except BackendError:
+                continue
+        return found
 
     @abstractmethod
     def result(self, handle: JobHandle) -> JobResult:
@@ -143,6 +200,10 @@ class QuantumBackend(ABC):
             )
 
 
+#: Runs a job of a local backend elsewhere: ``runner(backend, envelope, payload)`` does ``backend.run(envelope, payload)``.
+Runner = Callable[["LocalBackend", JobEnvelope, "dimod.BinaryQuadraticModel"], JobResult]
+
+
 @dataclass
 class LocalBackend(QuantumBackend):
     """A backend that answers in this process: ``submit`` runs the job, ``result`` returns it.
@@ -153,6 +214,8 @@ class LocalBackend(QuantumBackend):
 
     #: Modules of the SDK.
     modules: ClassVar[tuple[str, ...]] = ()
+    #: How ``run`` is called: in this process, or (``resources.workers``) in a warm one that is killed at the limit.
+    runner: Runner | None = field(default=None, kw_only=True, repr=False)
     _jobs: dict[str, JobResult] = field(default_factory=dict, init=False, repr=False)
 
     @abstractmethod
@@ -168,9 +231,10 @@ class LocalBackend(QuantumBackend):
         """Run the job, unless this process has run it before."""
         self.check(envelope)
         if key not in self._jobs:
-            self.load()
+            if self.runner is None:
+                self.load()
             started = time.perf_counter()
-            result = self.run(envelope, payload)
+            result = self.runner(self, envelope, payload) if self.runner else self.run(envelope, payload)
             total = time.perf_counter() - started
             self._jobs[key] = result.model_copy(update={"timings": result.timings.model_copy(update={"total": total})})
         return JobHandle(self.name, f"{self.name}-{key[:16]}", key)
