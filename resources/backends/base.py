@@ -200,7 +200,7 @@ class QuantumBackend(ABC):
             )
 
 
-#: Runs a job of a local backend elsewhere: ``runner(backend, envelope, payload)`` does ``backend.run(envelope, payload)``.
+#: Runs a local backend elsewhere: ``runner(backend, envelope, payload)`` does ``backend.run(envelope, payload)``.
 Runner = Callable[["LocalBackend", JobEnvelope, "dimod.BinaryQuadraticModel"], JobResult]
 
 
