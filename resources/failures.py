@@ -6,6 +6,7 @@ dispatcher) or messages of a single reader.
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import Any
 
@@ -68,6 +69,7 @@ class BackendError(HybridError):
         message: what happened, without secrets and without the payload.
         failure_class: what happens next.
         retry_after: seconds the provider asks to wait before the next call, where it says so.
+        not_sent: the request certainly never reached the provider (no connection, a name that is not found).
     """
 
     def __init__(
@@ -76,12 +78,13 @@ class BackendError(HybridError):
         failure_class: FailureClass = FailureClass.BACKEND,
         *,
         retry_after: float | None = None,
+        not_sent: bool = False,
     ) -> None:
-        self.failure_class, self.retry_after = failure_class, retry_after
+        self.failure_class, self.retry_after, self.not_sent = failure_class, retry_after, not_sent
         super().__init__(message)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuilt, (type(self), str(self), self.failure_class, self.retry_after))
+        return (_rebuilt, (type(self), str(self), self.failure_class, self.retry_after, self.not_sent))
 
 
 class TimedOut(BackendError):
@@ -90,20 +93,24 @@ class TimedOut(BackendError):
     Class ``capability``: the next backend is asked, and no breaker counts it.
     """
 
-    def __init__(
-        self,
-        message: str,
-        failure_class: FailureClass = FailureClass.CAPABILITY,
-        *,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message, failure_class, retry_after=retry_after)
+    def __init__(self, message: str, failure_class: FailureClass = FailureClass.CAPABILITY, **more: Any) -> None:
+        super().__init__(message, failure_class, **more)
 
 
 def _rebuilt(
-    kind: type[BackendError], message: str, failure_class: FailureClass, retry_after: float | None
+    kind: type[BackendError], message: str, failure_class: FailureClass, retry_after: float | None, not_sent: bool
 ) -> BackendError:
-    return kind(message, failure_class, retry_after=retry_after)
+    return kind(message, failure_class, retry_after=retry_after, not_sent=not_sent)
+
+
+def redacted(text: str, limit: int = 500) -> str:
+    """A foreign text made fit for a table: one line, cut, and without the value of any secret of the environment."""
+    for name, value in os.environ.items():
+        if len(value) >= 6 and any(
+            word in name.upper() for word in ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY")
+        ):
+            text = text.replace(value, f"<{name}>")
+    return " ".join(text.split())[:limit]
 
 
 class InvariantError(HybridError):

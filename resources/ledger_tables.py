@@ -60,6 +60,8 @@ JOBS = sa.Table(
     # when it is to be looked at next; null once it has ended or while it waits for a person
     sa.Column("look_at", Moment, index=True),
     sa.Column("looks", sa.Integer, nullable=False, default=0),
+    # first submission of this attempt: the total budget runs from here
+    sa.Column("began_at", Moment),
     # of the current submission
     sa.Column("sent_at", Moment),
     sa.Column("started_at", Moment),
@@ -272,6 +274,7 @@ class Job:
     claimed_until: datetime | None
     look_at: datetime | None
     looks: int
+    began_at: datetime | None
     sent_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None

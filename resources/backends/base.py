@@ -37,6 +37,7 @@ class Capabilities:
         lookup: whether ``find`` can tell for sure that a job is not there. Without it an ambiguous job waits for a
             person.
         settling_seconds: how long after a submit a ``find`` that answers "not there" may still be wrong.
+        idempotent: the provider itself answers a key it knows with the job it has, so that sending again is safe.
         batch: most jobs one submission may hold.
         mitigation: names of ``Mitigation``'s fields that it offers.
     """
@@ -51,6 +52,7 @@ class Capabilities:
     leaves_machine: bool = False
     lookup: bool = True
     settling_seconds: float = 0.0
+    idempotent: bool = False
     batch: int = 1
     mitigation: tuple[str, ...] = ()
 
@@ -172,6 +174,9 @@ class QuantumBackend(ABC):
     def cancel(self, handle: JobHandle) -> None:
         """Ask the provider to stop the job."""
 
+    def forget(self, handle: JobHandle) -> None:
+        """The result is stored durably: what this process keeps of the job may go."""
+
     def calibration(self) -> dict[str, Any] | None:
         """Calibration snapshot (time, T1/T2, errors), or ``None`` for an ideal machine."""
         return None
@@ -256,3 +261,7 @@ class LocalBackend(QuantumBackend):
 
     def cancel(self, handle: JobHandle) -> None:
         """A local job has ended when its handle exists; there is nothing to cancel."""
+
+    def forget(self, handle: JobHandle) -> None:
+        """Results do not pile up in a long-lived process."""
+        self._jobs.pop(handle.key, None)
