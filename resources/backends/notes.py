@@ -1,0 +1,59 @@
+"""What a submission must remember for the process that will read its answer, when the provider cannot carry it.
+
+A remote job is sent by one process and reconciled by another. The note of a submission (payload terms, layout, angles,
+envelope digest …) is on disk before the provider is called, one JSON file per provider key. Not here: states of jobs
+(``ledger``) or what a backend puts into its note. A note holds no secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from resources.envelope import canonical_json
+from resources.home import Home
+
+
+def write(key: str, document: dict[str, Any]) -> None:
+    """Keep ``document`` (JSON-able, finite numbers) under ``key``, durably; a note that is there is replaced whole.
+
+    Raises:
+        ValueError: it holds NaN or an infinity.
+    """
+    text, target = canonical_json(document), _path(key)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    number, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
+    try:
+        with os.fdopen(number, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read(key: str) -> dict[str, Any] | None:
+    """The document under ``key``; ``None`` when there is none."""
+    try:
+        text = _path(key).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def remove(key: str) -> None:
+    """Forget the note: the job's result is stored, or the job will never be asked for again."""
+    _path(key).unlink(missing_ok=True)
+
+
+def _path(key: str) -> Path:
+    # a digest is a safe file name, whatever the key looks like
+    name = hashlib.sha256(key.encode()).hexdigest()
+    return Home.from_environment().root / "submissions" / f"{name}.json"
