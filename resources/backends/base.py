@@ -174,7 +174,7 @@ class QuantumBackend(ABC):
     def cancel(self, handle: JobHandle) -> None:
         """Ask the provider to stop the job."""
 
-    def forget(self, handle: JobHandle) -> None:
+    def forget(self, handle: JobHandle) -> None:  # noqa: B027 - most backends keep nothing
         """The result is stored durably: what this process keeps of the job may go."""
 
     def calibration(self) -> dict[str, Any] | None:
