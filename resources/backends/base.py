@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass
@@ -177,6 +178,10 @@ class QuantumBackend(ABC):
     def forget(self, handle: JobHandle) -> None:  # noqa: B027 - most backends keep nothing
         """The result is stored durably: what this process keeps of the job may go."""
 
+    def warm(self) -> None:
+        """Get ready in the background for a job that is about to come; costs the caller nothing."""
+        return
+
     def calibration(self) -> dict[str, Any] | None:
         """Calibration snapshot (time, T1/T2, errors), or ``None`` for an ideal machine."""
         return None
@@ -205,8 +210,14 @@ class QuantumBackend(ABC):
             )
 
 
-#: Runs a local backend elsewhere: ``runner(backend, envelope, payload)`` does ``backend.run(envelope, payload)``.
-Runner = Callable[["LocalBackend", JobEnvelope, "dimod.BinaryQuadraticModel"], JobResult]
+class Runner(Protocol):
+    """Runs local backends elsewhere (``resources.workers``)."""
+
+    def __call__(self, backend: LocalBackend, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+        """What ``backend.answer(envelope, payload)`` gives."""
+
+    def warm(self, modules: Sequence[str]) -> None:
+        """Get ready in the background, with these modules loaded."""
 
 
 @dataclass
@@ -219,7 +230,10 @@ class LocalBackend(QuantumBackend):
 
     #: Modules of the SDK.
     modules: ClassVar[tuple[str, ...]] = ()
-    #: How ``run`` is called: in this process, or (``resources.workers``) in a warm one that is killed at the limit.
+    #: Answers in milliseconds and must answer when nothing else can: never gets a runner.
+    in_process: ClassVar[bool] = False
+    #: Where it answers: in this process, or (``resources.workers``) in a warm one that is killed at the limit. A runner
+    #: makes the backend again over there from its class and its fields.
     runner: Runner | None = field(default=None, kw_only=True, repr=False)
     _jobs: dict[str, JobResult] = field(default_factory=dict, init=False, repr=False)
 
@@ -232,16 +246,25 @@ class LocalBackend(QuantumBackend):
         for module in self.modules:
             import_module(module)
 
+    def answer(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+        """``run`` in this process, with the SDK loaded before and the total time measured."""
+        self.load()
+        started = time.perf_counter()
+        result = self.run(envelope, payload)
+        total = time.perf_counter() - started
+        return result.model_copy(update={"timings": result.timings.model_copy(update={"total": total})})
+
+    def warm(self) -> None:
+        """Start the runner's worker, which loads the SDK while the caller goes on."""
+        if self.runner:
+            self.runner.warm(self.modules)
+
     def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
         """Run the job, unless this process has run it before."""
         self.check(envelope)
         if key not in self._jobs:
-            if self.runner is None:
-                self.load()
-            started = time.perf_counter()
-            result = self.runner(self, envelope, payload) if self.runner else self.run(envelope, payload)
-            total = time.perf_counter() - started
-            self._jobs[key] = result.model_copy(update={"timings": result.timings.model_copy(update={"total": total})})
+            answer = partial(self.runner, self) if self.runner else self.answer
+            self._jobs[key] = answer(envelope, payload)
         return JobHandle(self.name, f"{self.name}-{key[:16]}", key)
 
     def find(self, key: str) -> JobHandle | None:
