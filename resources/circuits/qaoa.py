@@ -50,6 +50,23 @@ class Readout:
     run_energies: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True)
+class Angles:
+    """Angles to sample and what their choice cost.
+
+    Attributes:
+        gammas, betas: shape ``(depth,)``; γ in units of 1/√(Σh²+ΣJ²), β in radians.
+        record: the evidence for the choice, JSON-able.
+        shots, circuits: spent on the choice.
+    """
+
+    gammas: np.ndarray
+    betas: np.ndarray
+    record: dict[str, Any]
+    shots: int = 0
+    circuits: int = 0
+
+
 class _OutOfTime(Exception):
     """Ends a training whose time is up."""
 
@@ -108,10 +125,8 @@ def run_qaoa(
     common = {"cvar_alpha": algorithm.cvar_alpha, "gamma_unit": 1.0 / ising.scale, "mixer_ramp": MIXER_RAMP}
     if algorithm.name == "qaoa-ramp":
         rng = np.random.default_rng(algorithm.seed)
-        length, record = _choose_length(meter, algorithm, deadline, broadcast, rng)
-        gammas, betas = linear_ramp(length, algorithm.depth)
+        gammas, betas, record = _choose(meter, algorithm, deadline, broadcast, rng)
         bits = meter.sample(gammas, betas, algorithm.shots, rng)[0]
-        record |= {"gammas": gammas.tolist(), "betas": betas.tolist()}
         return Readout(bits, meter.shots - len(bits), meter.circuits, common | record)
 
     wanted = min(WHOLE_RUNS, algorithm.shots)
@@ -123,15 +138,9 @@ def run_qaoa(
         if index > 0 and now >= deadline:
             break
         # each run gets an equal share of what is left, so that a slow training cannot starve the repetitions
-        part, record = _whole_run(
-            meter,
-            algorithm,
-            now + (deadline - now) / (wanted - index),
-            broadcast,
-            share + (index < rest),
-            np.random.default_rng(seeds),
-        )
-        parts.append(part)
+        rng = np.random.default_rng(seeds)
+        gammas, betas, record = _choose(meter, algorithm, now + (deadline - now) / (wanted - index), broadcast, rng)
+        parts.append(meter.sample(gammas, betas, share + (index < rest), rng)[0])
         records.append(record)
     bits = np.concatenate(parts)
     return Readout(
@@ -141,6 +150,18 @@ def run_qaoa(
         common | {"runs": records, "runs_left_out": wanted - len(parts)},
         tuple(float(meter.energies(part).min()) for part in parts),
     )
+
+
+def choose_angles(
+    payload: dimod.BinaryQuadraticModel, ising: Ising, template: Template, algorithm: Algorithm, deadline: float
+) -> Angles:
+    """The choice of angles alone: the ramp, trained where ``algorithm`` says so, in one whole run without its
+    read-out, to be sampled elsewhere. Arguments as for ``run_qaoa``."""
+    meter = _Meter(payload, ising, template)
+    rng = np.random.default_rng(algorithm.seed)
+    gammas, betas, record = _choose(meter, algorithm, deadline, False, rng)
+    common = {"cvar_alpha": algorithm.cvar_alpha, "gamma_unit": 1.0 / ising.scale, "mixer_ramp": MIXER_RAMP}
+    return Angles(gammas, betas, common | record, meter.shots, meter.circuits)
 
 
 def _choose_length(
@@ -190,10 +211,10 @@ def _ramp_between(ends: np.ndarray, length: float, depth: int) -> tuple[np.ndarr
     return length * (ends[0] * (1 - at) + ends[1] * at), MIXER_RAMP * (ends[2] * (1 - at) + ends[3] * at)
 
 
-def _whole_run(
-    meter: _Meter, algorithm: Algorithm, deadline: float, broadcast: bool, shots: int, rng: np.random.Generator
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """One independent run of ``qaoa-trained``: its final bits and its record.
+def _choose(
+    meter: _Meter, algorithm: Algorithm, deadline: float, broadcast: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """γ and β of one whole run, shape ``(depth,)`` each, and the record of the choice.
 
     Training moves the two ends of both ramps (four numbers; the plain ramp is 0, 1, 1, 0) with COBYLA on the sampled
     CVaR, at most ``training_circuits`` circuits of ``tuning_shots`` shots.
@@ -204,6 +225,9 @@ def _whole_run(
     from scipy.optimize import minimize
 
     length, record = _choose_length(meter, algorithm, deadline, broadcast, rng)
+    if algorithm.name == "qaoa-ramp":
+        gammas, betas = linear_ramp(length, algorithm.depth)
+        return gammas, betas, record | {"gammas": gammas.tolist(), "betas": betas.tolist()}
     seen: list[tuple[tuple[float, float], np.ndarray]] = []
 
     def value(ends: np.ndarray) -> float:
@@ -219,10 +243,9 @@ def _whole_run(
         minimize(value, _PLAIN_RAMP, method="COBYLA", options={"rhobeg": 0.3, "maxiter": limit})
     ends = min(seen, key=lambda pair: pair[0])[1] if seen else _PLAIN_RAMP
     gammas, betas = _ramp_between(ends, length, algorithm.depth)
-    bits = meter.sample(gammas, betas, shots, rng)[0]
     record |= {
         "training_cvars": [value for (value, _), _ in seen],
         "gammas": gammas.tolist(),
         "betas": betas.tolist(),
     }
-    return bits, record
+    return gammas, betas, record

@@ -67,12 +67,11 @@ class Noise:
     readout: float
 
 
-@lru_cache(maxsize=32)
-def qiskit_template(structure: Structure, noise: Noise | None = None) -> QiskitTemplate:
-    """The template of this structure for Aer's statevector simulator; with noise, for its density matrix."""
-    from qiskit import QuantumCircuit, transpile
+def logical_circuit(structure: Structure) -> QuantumCircuit:
+    """QAOA in H, RZ, RZZ and RX with free angles ``angle[0] …`` in the order of ``Structure.parameters``; variable i on
+    qubit i, read out into bit i of the register ``c``."""
+    from qiskit import QuantumCircuit
     from qiskit.circuit import ParameterVector
-    from qiskit_aer import AerSimulator
 
     n = structure.variables
     angle = iter(ParameterVector("angle", structure.parameters))
@@ -85,11 +84,20 @@ def qiskit_template(structure: Structure, noise: Noise | None = None) -> QiskitT
             circuit.rzz(next(angle), i, j)
         circuit.rx(next(angle), range(n))
     circuit.measure(range(n), range(n))
+    return circuit
+
+
+@lru_cache(maxsize=32)
+def qiskit_template(structure: Structure, noise: Noise | None = None) -> QiskitTemplate:
+    """The template of this structure for Aer's statevector simulator; with noise, for its density matrix."""
+    from qiskit import transpile
+    from qiskit_aer import AerSimulator
+
     options: dict[str, object] = {"method": "statevector", "max_parallel_threads": 1}
     if noise is not None:
         # one density matrix serves all shots; trajectories would run the circuit once a shot
         options |= {"method": "density_matrix", "noise_model": _noise_model(noise)}
-    compiled = transpile(circuit, AerSimulator(**options), optimization_level=1, seed_transpiler=0)
+    compiled = transpile(logical_circuit(structure), AerSimulator(**options), optimization_level=1, seed_transpiler=0)
     return QiskitTemplate(compiled, options)
 
 

@@ -1,0 +1,351 @@
+"""Circuits on devices: angles found before the one trip, compilation to a device, its calibration, a fidelity proxy.
+
+Works for any Qiskit ``BackendV2``. Here: ``tune``, ``prepare``, ``calibration_of``, ``success_probability`` and the
+estimates of routed circuits. Not here: sending anything (``resources.backends``), the logical circuit
+(``templates``), or read-out mitigation (``mitigation``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from resources.circuits.ising import Ising, Structure
+from resources.circuits.qaoa import Angles, choose_angles
+from resources.circuits.schedules import MIXER_RAMP, linear_ramp
+from resources.circuits.templates import logical_circuit, qiskit_template
+from resources.envelope import Compilation
+from resources.failures import BackendError, FailureClass
+
+if TYPE_CHECKING:
+    import dimod
+    from qiskit import QuantumCircuit
+    from qiskit.providers import BackendV2
+    from qiskit.transpiler import Target
+
+    from resources.envelope import Algorithm
+
+CouplingMapName = Literal["full", "line", "grid", "heavy-hex"]
+#: Largest problem whose angles are chosen here; a statevector above takes seconds a circuit.
+TUNED_QUBITS = 20
+
+#: Instructions that take no part in a fidelity: markers, and what is accounted for as idle time.
+_PASSIVE = ("barrier", "delay")
+
+
+def tune(payload: dimod.BinaryQuadraticModel, ising: Ising, algorithm: Algorithm, deadline: float) -> Angles:
+    """Choose the angles on the local statevector simulator, so that a device is asked once.
+
+    Above ``TUNED_QUBITS`` variables the middle of the ramp grid is taken; the record says so (``angles_from``).
+
+    Args:
+        payload: BINARY model over 0 … n−1; energies are its own.
+        ising: its Ising form.
+        algorithm: ``qaoa-ramp`` or ``qaoa-trained``; for a device the latter is one whole run.
+        deadline: reading of ``time.perf_counter`` after which the choice ends with what it has.
+
+    Returns:
+        One γ and one β per layer; bind them with ``Prepared.bind(ising.angles(γ[None], β[None])[0])``. ``shots`` and
+        ``circuits`` were spent here, not on the device.
+    """
+    if ising.variables <= TUNED_QUBITS:
+        template = qiskit_template(ising.structure(algorithm.depth))
+        chosen = choose_angles(payload, ising, template, algorithm, deadline)
+        return Angles(
+            chosen.gammas,
+            chosen.betas,
+            chosen.record | {"angles_from": "local simulator"},
+            chosen.shots,
+            chosen.circuits,
+        )
+    length = algorithm.ramp_lengths[len(algorithm.ramp_lengths) // 2]
+    gammas, betas = linear_ramp(length, algorithm.depth)
+    record = {
+        "angles_from": f"middle of the ramp grid: above {TUNED_QUBITS} variables nothing is tuned",
+        "gamma_unit": 1.0 / ising.scale,
+        "mixer_ramp": MIXER_RAMP,
+        "ramp_length": length,
+        "gammas": gammas.tolist(),
+        "betas": betas.tolist(),
+    }
+    return Angles(gammas, betas, record)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A QAOA circuit fitted to a device, its angles still free.
+
+    Attributes:
+        circuit: in the device's gates on its physical qubits; read-out into register ``c``, bit i is variable i.
+        layout: physical qubit of each variable before the first gate.
+        logical_depth, logical_two_qubit_gates: before fitting (one gate per coupling), read-out apart.
+        depth, two_qubit_gates: after fitting, read-out apart.
+        compile_seconds: spent on fitting, once.
+        success_probability: see the function of that name.
+        calibration: see ``calibration_of``.
+    """
+
+    circuit: QuantumCircuit
+    layout: tuple[int, ...]
+    logical_depth: int
+    logical_two_qubit_gates: int
+    depth: int
+    two_qubit_gates: int
+    compile_seconds: float
+    success_probability: float
+    calibration: dict[str, Any]
+
+    def bind(self, angles: np.ndarray) -> QuantumCircuit:
+        """The circuit with its angles (shape ``(parameters,)``, radians, a row of ``Ising.angles``)."""
+        return self.circuit.assign_parameters(np.asarray(angles, dtype=float).tolist())
+
+
+def prepare(structure: Structure, compilation: Compilation, backend: BackendV2) -> Prepared:
+    """Compile the circuit of ``structure`` for a device, once per structure, settings, device and calibration.
+
+    Raises:
+        BackendError: class ``capability``, when the device has too few qubits or the layout asked for does not fit
+            it; class ``circuit``, when the transpiler fails.
+    """
+    device = _Device(backend.name or type(backend).__name__, calibration_id(backend.target), backend)
+    size = backend.target.num_qubits or math.inf
+    if structure.variables > size:
+        raise BackendError(
+            f"device {device.name} has {size} qubits, the circuit needs {structure.variables}",
+            FailureClass.CAPABILITY,
+        )
+    layout = compilation.layout
+    if layout is not None and (
+        len(layout) != structure.variables
+        or len(set(layout)) != len(layout)
+        or not all(0 <= qubit < size for qubit in layout)
+    ):
+        raise BackendError(
+            f"layout {layout} does not place {structure.variables} variables on different qubits of {device.name}",
+            FailureClass.CAPABILITY,
+        )
+    return _prepared(structure, compilation, device)
+
+
+def worst_case(variables: int, algorithm: Algorithm, backend: BackendV2) -> Prepared:
+    """The complete graph with all fields on this device: what ``estimate`` can say before it knows the payload."""
+    pairs = tuple(itertools.combinations(range(variables), 2))
+    structure = Structure(variables, tuple(range(variables)), pairs, algorithm.depth)
+    return prepare(structure, algorithm.compilation, backend)
+
+
+@dataclass(frozen=True)
+class _Device:
+    """Cache key of a device: two objects of the same name and calibration are the same device."""
+
+    name: str
+    calibration: str
+    backend: BackendV2 = field(compare=False, repr=False)
+
+
+@lru_cache(maxsize=32)
+def _prepared(structure: Structure, compilation: Compilation, device: _Device) -> Prepared:
+    from qiskit import transpile
+    from qiskit.exceptions import QiskitError
+
+    logical = logical_circuit(structure)
+    started = time.perf_counter()
+    try:
+        routed = transpile(
+            logical,
+            device.backend,
+            optimization_level=compilation.optimization_level,
+            initial_layout=None if compilation.layout is None else list(compilation.layout),
+            seed_transpiler=compilation.seed,
+        )
+    except QiskitError as error:
+        raise BackendError(
+            f"the circuit could not be compiled for {device.name}: {error}", FailureClass.CIRCUIT
+        ) from error
+    seconds = time.perf_counter() - started
+    target = device.backend.target
+    return Prepared(
+        circuit=routed,
+        layout=_layout(routed, structure.variables),
+        logical_depth=logical.depth(_is_gate),
+        logical_two_qubit_gates=logical.num_nonlocal_gates(),
+        depth=routed.depth(_is_gate),
+        two_qubit_gates=routed.num_nonlocal_gates(),
+        compile_seconds=seconds,
+        success_probability=success_probability(routed, target),
+        calibration=calibration_of(device.backend, routed),
+    )
+
+
+def _layout(routed: QuantumCircuit, variables: int) -> tuple[int, ...]:
+    if routed.layout is None:
+        return tuple(range(variables))
+    return tuple(routed.layout.initial_index_layout(filter_ancillas=True))
+
+
+def _is_gate(instruction: Any) -> bool:
+    return instruction.operation.name not in ("measure", *_PASSIVE)
+
+
+def success_probability(circuit: QuantumCircuit, target: Target) -> float:
+    """Estimated success probability of a compiled circuit, a fidelity proxy between 0 and 1.
+
+    Π over gates (1 − ε) × Π over read-outs (1 − r) × Π over qubits exp(−idle / min(T1, T2)), with the target's errors
+    ε and r, durations, T1 and T2. Idle is the time in which a qubit waits between its first and its last
+    instruction when each starts as soon as its qubits are free; before the first, it is in the ground state. What a
+    target does not know counts as perfect. The proxy takes errors as independent and any error as failure.
+
+    Args:
+        circuit: on the target's qubits and in its instructions; free angles don't matter.
+        target: with errors (probabilities) and durations (seconds).
+
+    Source: S. Nishio et al., "Extracting success from IBM's 20-qubit machines using error-aware compilation", ACM
+    JETC 16 (2020), doi:10.1145/3386162; idle decay as in MQT Predictor's estimated success probability.
+    """
+    index = {qubit: position for position, qubit in enumerate(circuit.qubits)}
+    free_at = [0.0] * circuit.num_qubits
+    last_end: dict[int, float] = {}
+    log_probability = 0.0
+    for instruction in circuit.data:
+        operation, qubits = instruction.operation, tuple(index[qubit] for qubit in instruction.qubits)
+        begin = max((free_at[qubit] for qubit in qubits), default=0.0)
+        end = begin
+        if operation.name == "delay":
+            end += _delay_seconds(operation, target)
+        elif operation.name != "barrier":
+            error, duration = _error_and_duration(target, operation.name, qubits)
+            if error >= 1:
+                return 0.0
+            log_probability += math.log1p(-error)
+            end += duration
+            for qubit in qubits:
+                log_probability -= (begin - last_end.get(qubit, begin)) * _decay_rate(target, qubit)
+                last_end[qubit] = end
+        for qubit in qubits:
+            free_at[qubit] = end
+    return math.exp(log_probability)
+
+
+def _error_and_duration(target: Target, name: str, qubits: tuple[int, ...]) -> tuple[float, float]:
+    """Error and seconds of an instruction, 0 where the target does not say."""
+    known = target.get(name)
+    properties = known.get(qubits) if known else None
+    return getattr(properties, "error", None) or 0.0, getattr(properties, "duration", None) or 0.0
+
+
+def _decay_rate(target: Target, qubit: int) -> float:
+    """1/min(T1, T2) in 1/s, 0 where the target knows neither."""
+    known = target.qubit_properties[qubit] if target.qubit_properties else None
+    times = [value for value in (getattr(known, "t1", None), getattr(known, "t2", None)) if value]
+    return 1.0 / min(times) if times else 0.0
+
+
+def _delay_seconds(operation: Any, target: Target) -> float:
+    if operation.unit == "dt":
+        return float(operation.duration) * (target.dt or 0.0)
+    return float(operation.duration) * {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[operation.unit]
+
+
+def calibration_of(backend: BackendV2, circuit: QuantumCircuit | None = None) -> dict[str, Any]:
+    """Calibration snapshot of a device, or of the part that ``circuit`` uses; JSON-able.
+
+    Returns:
+        ``device``, ``id`` (digest of the whole calibration), ``time`` (the properties' own, ISO 8601, or ``None``),
+        ``qubits`` (by number: ``t1_seconds``, ``t2_seconds``, ``readout_error``) and ``gates`` (by name and qubits,
+        ``cx 0 1``: ``error``, ``seconds``); what the device does not say is left out.
+    """
+    target = backend.target
+    used: set[tuple[str, tuple[int, ...]]] | None = None
+    if circuit is not None:
+        index = {qubit: position for position, qubit in enumerate(circuit.qubits)}
+        used = {(at.operation.name, tuple(index[qubit] for qubit in at.qubits)) for at in circuit.data}
+    touched = range(target.num_qubits or 0) if used is None else sorted({qubit for _, at in used for qubit in at})
+    qubits = {}
+    for qubit in touched:
+        known = target.qubit_properties[qubit] if target.qubit_properties else None
+        numbers = {
+            "t1_seconds": getattr(known, "t1", None),
+            "t2_seconds": getattr(known, "t2", None),
+            "readout_error": _measured(target, qubit),
+        }
+        qubits[str(qubit)] = _finite(numbers)
+    gates = {}
+    for name in sorted(target.operation_names):
+        for at, properties in (target[name] or {}).items():
+            if at is None or properties is None or name in ("measure", *_PASSIVE):
+                continue
+            if used is None or (name, tuple(at)) in used:
+                numbers = {"error": properties.error, "seconds": properties.duration}
+                gates[" ".join(map(str, (name, *at)))] = _finite(numbers)
+    return {
+        "device": backend.name or type(backend).__name__,
+        "id": calibration_id(target),
+        "time": _calibrated_at(backend),
+        "qubits": qubits,
+        "gates": gates,
+    }
+
+
+def _measured(target: Target, qubit: int) -> float | None:
+    known = target.get("measure")
+    return getattr(known.get((qubit,)) if known else None, "error", None)
+
+
+def _finite(numbers: dict[str, float | None]) -> dict[str, float]:
+    return {name: float(value) for name, value in numbers.items() if value is not None and math.isfinite(value)}
+
+
+def _calibrated_at(backend: BackendV2) -> str | None:
+    """When the device was calibrated, for those that say so (IBM's and their fakes)."""
+    properties = getattr(backend, "properties", None)
+    found = properties() if callable(properties) else properties
+    moment = getattr(found, "last_update_date", None)
+    return None if moment is None else str(moment.isoformat())
+
+
+def calibration_id(target: Target) -> str:
+    """Digest (16 hex digits) of everything a target says about its qubits and instructions."""
+    instructions = sorted(
+        (name, list(at or ()), getattr(known, "error", None) or 0.0, getattr(known, "duration", None) or 0.0)
+        for name in target.operation_names
+        for at, known in (target[name] or {}).items()
+    )
+    qubits = [[getattr(known, "t1", None), getattr(known, "t2", None)] for known in target.qubit_properties or ()]
+    return hashlib.sha256(repr([target.num_qubits, instructions, qubits]).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Two-qubit gates and depth of a circuit, as written and as routed on a named coupling map."""
+
+    coupling_map: CouplingMapName
+    logical_two_qubit_gates: int
+    logical_depth: int
+    two_qubit_gates: int
+    depth: int
+
+
+def estimate_on(coupling_map: CouplingMapName, variables: int, depth: int) -> Routed:
+    """Worst case (complete graph, all fields) of a QAOA circuit on a named coupling map, without compiling anything.
+
+    ``full`` couples every pair. On the others a swap network along a line of qubits runs all pairs of a layer in n
+    rounds of three CX a pair (RZZ and SWAP share one); grids and heavy-hex lattices contain such lines. Depth counts
+    a round as 4 (CX, RZ, CX, CX), a mixer as 5 (RX in RZ and SX), a field as 1 and the start as 3.
+
+    Source: I. D. Kivlichan et al., "Quantum simulation of electronic structure with linear depth and connectivity",
+    Phys. Rev. Lett. 120, 110501 (2018), doi:10.1103/PhysRevLett.120.110501.
+    """
+    pairs = variables * (variables - 1) // 2
+    rounds = variables - 1 + variables % 2 if variables > 1 else 0
+    gates, layers = depth * pairs, 1 + depth * (rounds + 2)
+    if coupling_map == "full":
+        return Routed(coupling_map, gates, layers, gates, layers)
+    swapped = 3 + depth * (4 * (variables if variables > 1 else 0) + 6)
+    return Routed(coupling_map, gates, layers, 3 * gates, swapped)
