@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from resources.dispatcher import Dispatcher
     from resources.home import Home
     from resources.lake import Lake
+    from resources.workers import WarmWorkers
 
 
 @cache
@@ -29,6 +30,14 @@ def build_dispatcher(home: Home) -> Dispatcher:
 
     home.prepare()
     return Dispatcher(Ledger.at(home.ledger), ArtifactStore(home.artifacts), backend_factories())
+
+
+@cache
+def build_workers() -> WarmWorkers:
+    """The warm worker of this process; it starts when a backend is warmed or gets its first job."""
+    from resources.workers import WarmWorkers
+
+    return WarmWorkers()
 
 
 @cache

@@ -34,6 +34,9 @@ def encoded_problems(
     """Model, narrow, encode and audit this partition's instance."""
     normalized_inputs = lake.partition("normalized_inputs", context.partition_key)
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
+    if resolved.backend in dispatcher.backend_names:
+        # its SDK loads while the problem is encoded
+        dispatcher.backend(resolved.backend).warm()
     try:
         prepared = prepare(family, instance, qubit_budget(resolved, dispatcher), resolved.seed)
         encoding = registry.encoding(prepared.encoded.encoding)

@@ -230,7 +230,7 @@ class LocalBackend(QuantumBackend):
 
     #: Modules of the SDK.
     modules: ClassVar[tuple[str, ...]] = ()
-    #: Answers in milliseconds and must answer when nothing else can: never gets a runner.
+    #: Answers in milliseconds and must answer when nothing else can: its runner is not used.
     in_process: ClassVar[bool] = False
     #: Where it answers: in this process, or (``resources.workers``) in a warm one that is killed at the limit. A runner
     #: makes the backend again over there from its class and its fields.
@@ -256,14 +256,14 @@ class LocalBackend(QuantumBackend):
 
     def warm(self) -> None:
         """Start the runner's worker, which loads the SDK while the caller goes on."""
-        if self.runner:
+        if self.runner and not self.in_process:
             self.runner.warm(self.modules)
 
     def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
         """Run the job, unless this process has run it before."""
         self.check(envelope)
         if key not in self._jobs:
-            answer = partial(self.runner, self) if self.runner else self.answer
+            answer = partial(self.runner, self) if self.runner and not self.in_process else self.answer
             self._jobs[key] = answer(envelope, payload)
         return JobHandle(self.name, f"{self.name}-{key[:16]}", key)
 
