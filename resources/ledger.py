@@ -1,29 +1,43 @@
-"""The ledger: durable, transactional state of jobs, and the catalogue of landed files.
+"""The ledger: durable, transactional state of jobs.
 
-Here: transactions, claims by processes. Not here: tables and legal state changes (``ledger_tables``), calls to
-providers (``dispatcher``). SQLite in WAL mode by default; any SQLAlchemy URL works. Transactions are short; a busy
-database is retried with jitter.
+Here: intents, state changes, leases, reads. Not here: landed files (``catalogue``), tables and legal state changes
+(``ledger_tables``), locks and the two databases (``database``), decisions and their log (``audit``), calls to
+providers (``dispatcher``).
 """
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from pydantic import ValidationError
-from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from resources.catalogue import Catalogue
+from resources.claims import is_alive, this_process
+from resources.database import Conflict, patient
 from resources.envelope import JobEnvelope, JobResult
-from resources.failures import FailureClass, HybridError, InputError, InvariantError
-from resources.ledger_tables import ENVELOPES, EVENTS, JOBS, LANDINGS, METADATA, TRANSITIONS, Job, Landing
+from resources.failures import InvariantError
+from resources.ledger_tables import (
+    ENVELOPES,
+    EVENTS,
+    JOBS,
+    OPEN,
+    SENT,
+    TERMINAL,
+    TRANSITIONS,
+    Job,
+    Landing,
+    Move,
+)
+
+__all__ = ["Conflict", "Job", "Landing", "Ledger", "Move", "is_alive", "job_id_of", "result_of", "this_process"]
+
+#: From which states each state can be reached.
+_BEFORE = {state: tuple(s for s in TRANSITIONS if state in TRANSITIONS[s]) for state in TRANSITIONS}
 
 
 def job_id_of(envelope: JobEnvelope) -> str:
@@ -31,204 +45,256 @@ def job_id_of(envelope: JobEnvelope) -> str:
     return f"job-{envelope.idempotency_key[:20]}"
 
 
-def this_process() -> str:
-    """Name of the claiming process: ``host:pid``."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def is_alive(claim: str | None) -> bool:
-    """Whether the claiming process may still run; a claim of another host counts as alive."""
-    if not claim:
-        return False
-    host, _, pid = claim.rpartition(":")
-    if host != socket.gethostname():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _is_contention(error: BaseException) -> bool:
-    """Whether trying again can help: the database is busy, or (not SQLite) lost or raced."""
-    if not isinstance(error, sa.exc.OperationalError | sa.exc.IntegrityError):
-        return False
-    if isinstance(error.orig, sqlite3.Error):
-        # the low byte is the primary code; the rest tells variants of it apart
-        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-    return True
-
-
-_patient = retry(
-    retry=retry_if_exception(_is_contention),
-    wait=wait_random_exponential(multiplier=0.01, max=0.5),
-    stop=stop_after_delay(30),
-    reraise=True,
-)
-
-
-class Ledger:
-    """Durable job states behind a SQLAlchemy URL (``sqlite:///…`` or ``postgresql+psycopg2://…``).
+class Ledger(Catalogue):
+    """Durable job states and landed files. A method is one transaction of its own, or part of the one given as ``tx``.
 
     Raises:
         InputError: the database cannot be opened or written, or is none.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = sa.create_engine(url)
-        if self.engine.dialect.name == "sqlite":
+    # --- jobs: intents and moves --------------------------------------------------------------------------------------
 
-            @sa.event.listens_for(self.engine, "connect")
-            def _pragmas(connection: Any, _: Any) -> None:
-                connection.execute("PRAGMA busy_timeout=2000")
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=NORMAL")
-                connection.execute("PRAGMA foreign_keys=ON")
+    def intend(
+        self, envelope: JobEnvelope, *, claim_seconds: float | None = None, tx: sa.Connection | None = None
+    ) -> Job:
+        """Write the intent before anything is sent; the same idempotency key gives the same job.
 
-        try:
-            self._create()
-        except sa.exc.DBAPIError as error:
-            # a URL prints without its password
-            place = self.engine.url.database or str(self.engine.url)
-            raise InputError(
-                place,
-                "ledger",
-                f"it cannot be used ({error.orig})",
-                "check that it is a ledger and can be written, or move it away",
-            ) from None
+        Args:
+            claim_seconds: a job that is new is leased by this process for so long.
+        """
+        return self.intend_many([envelope], claim_seconds, tx=tx)[0]
 
-    @classmethod
-    def at(cls, path: Path) -> Ledger:
-        """The SQLite ledger in this file."""
-        return cls(f"sqlite:///{path}")
-
-    @_patient
-    def _create(self) -> None:
-        # under the write lock, so that processes which start together do not create the same table twice
-        with self._begin() as tx:
-            METADATA.create_all(tx)
-
-    @contextmanager
-    def _begin(self) -> Iterator[sa.Connection]:
-        with self.engine.connect() as connection:
-            if self.engine.dialect.name == "sqlite":
-                # take the write lock at once: a read that upgrades later fails under load
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        """One consistent view for several reads."""
-        with self.engine.connect() as connection:
-            if self.engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN")
-            else:
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")
-            yield connection
-
-    # --- jobs -------------------------------------------------------------------------------------------------------
-
-    @_patient
-    def intend(self, envelope: JobEnvelope) -> Job:
-        """Write the intent before anything is sent; the same idempotency key gives the same job."""
-        known = sa.select(JOBS).filter_by(idempotency_key=envelope.idempotency_key)
-        stored = sa.select(ENVELOPES.c.digest).filter_by(digest=envelope.digest)
-        with self._reading() as tx:
-            row = tx.execute(known).first()
-            if row is not None and tx.execute(stored).first() is not None:
-                return Job(**row._mapping)
+    @patient
+    def intend_many(
+        self,
+        envelopes: Sequence[JobEnvelope],
+        claim_seconds: float | None = None,
+        *,
+        tx: sa.Connection | None = None,
+    ) -> list[Job]:
+        """``intend`` for several envelopes in one transaction; one job per envelope, in their order."""
+        keys = [envelope.idempotency_key for envelope in envelopes]
+        digests = [envelope.digest for envelope in envelopes]
+        # who claims expects new jobs; who does not mostly asks for known ones, which needs no write lock
+        if tx is None and claim_seconds is None:
+            with self.engine.connect() as connection:
+                found = _by_key(connection, keys)
+                stored = connection.execute(sa.select(ENVELOPES.c.digest).where(ENVELOPES.c.digest.in_(digests)))
+                if len(found) == len(set(keys)) and set(stored.scalars()) == set(digests):
+                    return [found[key] for key in keys]
         now = datetime.now(UTC)
-        job_id = job_id_of(envelope)
-        with self._begin() as tx:
-            if tx.execute(stored).first() is None:
+        papers: dict[str, dict[str, Any]] = {}
+        rows: dict[str, dict[str, Any]] = {}
+        for envelope, key, digest in zip(envelopes, keys, digests, strict=True):
+            papers[digest] = {
+                "digest": digest,
+                "document": envelope.model_dump_json(),
+                "created_at": now,
+                "idempotency_key": key,
+                "instance": envelope.instance,
+            }
+            if key not in rows:
+                rows[key] = _intent(envelope, key, digest, now, claim_seconds)
+        with self.joined(tx) as tx:
+            # sorted, so that two processes never wait for each other
+            tx.execute(self.insert(ENVELOPES).on_conflict_do_nothing(), [papers[digest] for digest in sorted(papers)])
+            new = tx.execute(
+                self.insert(JOBS).on_conflict_do_nothing().returning(JOBS), [rows[key] for key in sorted(rows)]
+            )
+            jobs = {row.idempotency_key: Job(**row._mapping) for row in new}
+            if jobs:
                 tx.execute(
-                    ENVELOPES.insert().values(
-                        digest=envelope.digest, document=envelope.model_dump_json(), created_at=now
-                    )
+                    EVENTS.insert(),
+                    [
+                        _event(job.job_id, 1, "intended", f"envelope {job.envelope_digest}", now)
+                        for job in jobs.values()
+                    ],
                 )
-            if tx.execute(known).first() is None:
-                tx.execute(
-                    JOBS.insert().values(
-                        job_id=job_id,
-                        idempotency_key=envelope.idempotency_key,
-                        envelope_digest=envelope.digest,
-                        instance=envelope.instance,
-                        family=envelope.problem_type,
-                        correlation_id=envelope.correlation_id,
-                        backend=envelope.backend,
-                        state="intended",
-                        attempts=0,
-                        created_at=now,
-                        updated_at=now,
-                    )
-                )
-                self._event(tx, job_id, "intended", f"envelope {envelope.digest}", now)
-            return self._get(tx, job_id)
+            if len(jobs) < len(rows):
+                jobs |= _by_key(tx, [key for key in rows if key not in jobs])
+        return [jobs[key] for key in keys]
 
-    @_patient
     def move(
         self,
         job_id: str,
         state: str,
         detail: str = "",
         *,
-        expect: str | None = None,
+        expect: str | tuple[str, ...] | None = None,
         attempt: int | None = None,
         through: str | None = None,
+        also: Callable[[sa.Connection], None] | None = None,
+        tx: sa.Connection | None = None,
         **columns: Any,
     ) -> Job:
-        """Change a job's state in one transaction.
+        """Change a job's state; the arguments are those of ``Move``.
 
-        Args:
-            expect: refuse unless the job is in this state now (optimistic claim).
-            attempt: refuse unless this is still the current attempt: a process that was given up for dead and comes
-                back cannot overwrite what its successor did.
-            through: a state passed on the way, recorded in the same transaction.
-            columns: further columns of ``jobs`` to set.
+        A job that ends, or waits for a person, is released and not looked at any more; one that is taken up again is
+        looked at now.
 
         Raises:
             InvariantError: the change is not legal.
             Conflict: ``expect`` or ``attempt`` does not hold any more.
         """
+        (moved,) = self.move_many([Move(job_id, state, detail, expect, attempt, through, also, columns)], tx=tx)
+        if isinstance(moved, Conflict):
+            raise moved
+        return moved
+
+    @patient
+    def move_many(self, moves: Sequence[Move], *, tx: sa.Connection | None = None) -> list[Job | Conflict]:
+        """Change the states of several jobs in one transaction.
+
+        A conflict concerns its own job, whose ``also`` is not called; any exception undoes all.
+
+        Returns:
+            The jobs after their moves, in the order of ``moves``, with a ``Conflict`` where one came too late.
+
+        Raises:
+            InvariantError: one of the changes is not legal.
+        """
         now = datetime.now(UTC)
-        with self._begin() as tx:
-            job = self._get(tx, job_id, lock=True)
-            if expect is not None and job.state != expect:
-                raise Conflict(f"job {job_id} is {job.state}, not {expect}")
-            if attempt is not None and job.attempts != attempt:
-                raise Conflict(f"job {job_id} is in attempt {job.attempts}, not {attempt}")
-            at = job.state
-            for step in (through, state) if through else (state,):
-                if step not in TRANSITIONS[at]:
-                    raise InvariantError(f"job {job_id} cannot go from {at} to {step}")
-                self._event(tx, job_id, step, detail if step == state else "", now)
-                at = step
-            tx.execute(JOBS.update().where(JOBS.c.job_id == job_id).values(state=state, updated_at=now, **columns))
-            return self._get(tx, job_id)
+        answers: dict[int, Job | Conflict] = {}
+        events: list[dict[str, Any]] = []
+        with self.joined(tx) as tx:
+            # sorted, so that two processes never wait for each other
+            for number, move in sorted(enumerate(moves), key=lambda numbered: numbered[1].job_id):
+                try:
+                    job = answers[number] = self._change(tx, move, now)
+                except Conflict as conflict:
+                    answers[number] = conflict
+                    continue
+                if move.through:
+                    events.append(_event(job.job_id, job.version - 1, move.through, "", now))
+                events.append(_event(job.job_id, job.version, job.state, move.detail, now))
+            if events:
+                tx.execute(EVENTS.insert(), events)
+            # last, because the end of the audit log is one row that everybody waits for
+            for number, move in enumerate(moves):
+                if move.also and not isinstance(answers[number], Conflict):
+                    move.also(tx)
+        return [answers[number] for number in range(len(moves))]
 
-    @staticmethod
-    def _event(tx: sa.Connection, job_id: str, state: str, detail: str, at: datetime) -> None:
-        last = tx.execute(sa.select(sa.func.max(EVENTS.c.sequence)).filter_by(job_id=job_id)).scalar()
-        tx.execute(EVENTS.insert().values(job_id=job_id, sequence=(last or 0) + 1, state=state, at=at, detail=detail))
+    def _change(self, tx: sa.Connection, move: Move, now: datetime) -> Job:
+        steps = (move.through, move.state) if move.through else (move.state,)
+        for before, after in itertools.pairwise(steps):
+            if after not in TRANSITIONS[before]:
+                raise InvariantError(f"job {move.job_id} cannot go from {before} to {after}")
+        expected = (move.expect,) if isinstance(move.expect, str) else move.expect
+        allowed = [s for s in _BEFORE[steps[0]] if expected is None or s in expected]
+        change = JOBS.update().where(JOBS.c.job_id == move.job_id, JOBS.c.state.in_(allowed))
+        if move.attempt is not None:
+            change = change.where(JOBS.c.attempts == move.attempt)
+        if move.state in TERMINAL:
+            fixed: dict[str, Any] = {"ended_at": now, "look_at": None, "claimed_until": None}
+        elif move.state in OPEN:
+            fixed = {"ended_at": None, "look_at": sa.func.coalesce(JOBS.c.look_at, now)} | move.columns
+        else:
+            fixed = {"look_at": None, "claimed_until": None}
+        fixed |= {"state": move.state, "updated_at": now, "version": JOBS.c.version + len(steps)}
+        row = tx.execute(change.values(**(move.columns | fixed)).returning(JOBS)).first()
+        if row is not None:
+            return Job(**row._mapping)
+        # nothing was changed: why?
+        job = _get(tx, move.job_id)
+        if expected is not None and job.state not in expected:
+            raise Conflict(f"job {job.job_id} is {job.state}, not {' or '.join(expected)}")
+        if move.attempt is not None and job.attempts != move.attempt:
+            raise Conflict(f"job {job.job_id} is in attempt {job.attempts}, not {move.attempt}")
+        if steps[0] in TRANSITIONS[job.state]:
+            raise Conflict(f"job {job.job_id} was changed at the same moment")
+        raise InvariantError(f"job {job.job_id} cannot go from {job.state} to {steps[0]}")
 
-    @staticmethod
-    def _get(tx: sa.Connection, job_id: str, lock: bool = False) -> Job:
-        query = sa.select(JOBS).filter_by(job_id=job_id)
-        # SQLite has the whole database locked already and ignores the row lock
-        row = tx.execute(query.with_for_update() if lock else query).first()
-        if row is None:
-            raise InvariantError(f"the ledger has no job {job_id}")
-        return Job(**row._mapping)
+    @patient
+    def touch(self, job_id: str, *, tx: sa.Connection | None = None, **columns: Any) -> Job:
+        """Set columns of a job without changing its state (``look_at``, ``looks`` …); no event is recorded.
 
-    @_patient
+        Raises:
+            InvariantError: there is no such job, or the column is ``move``'s.
+        """
+        if set(columns) & {"job_id", "state", "version"}:
+            raise InvariantError(f"only a move changes {', '.join(columns)}")
+        with self.joined(tx) as tx:
+            row = tx.execute(JOBS.update().where(JOBS.c.job_id == job_id).values(**columns).returning(JOBS)).first()
+            return Job(**row._mapping) if row is not None else _get(tx, job_id)
+
+    # --- jobs: leases -------------------------------------------------------------------------------------------------
+
+    @patient
+    def claim(self, job_id: str, seconds: float) -> bool:
+        """Lease a job for this process, unless another living process holds it; a lease of its own is renewed."""
+        now = datetime.now(UTC)
+        lease = {"claimed_by": this_process(), "claimed_until": now + timedelta(seconds=seconds)}
+        with self.transaction() as tx:
+            job = _get(tx, job_id, lock=True)
+            held = job.claimed_until is not None and job.claimed_until > now
+            if held and job.claimed_by != this_process() and is_alive(job.claimed_by):
+                return False
+            tx.execute(JOBS.update().where(JOBS.c.job_id == job_id).values(**lease))
+        return True
+
+    @patient
+    def release(self, job_ids: Iterable[str], look_at: datetime | None = None) -> None:
+        """Give up this process's leases.
+
+        Args:
+            look_at: when those that are still open are to be looked at next; by default that stays as it is.
+        """
+        values: dict[str, Any] = {"claimed_until": None}
+        if look_at is not None:
+            values["look_at"] = sa.case((JOBS.c.state.in_(OPEN), look_at), else_=JOBS.c.look_at)
+        mine = JOBS.c.job_id.in_(list(job_ids)) & (JOBS.c.claimed_by == this_process())
+        with self.transaction() as tx:
+            tx.execute(JOBS.update().where(mine).values(**values))
+
+    @patient
+    def due(self, limit: int, seconds: float, now: datetime | None = None) -> list[Job]:
+        """Lease the open jobs that are to be looked at now and that nobody holds.
+
+        Args:
+            limit: most jobs to take.
+            seconds: of the lease.
+            now: the time, by default this machine's.
+
+        Returns:
+            Highest priority first, then those that have waited longest.
+        """
+        now = now or datetime.now(UTC)
+        ripe = JOBS.c.state.in_(OPEN) & (JOBS.c.look_at <= now)
+        with self.engine.connect() as connection:
+            holders = [row[0] for row in connection.execute(sa.select(JOBS.c.claimed_by).where(ripe).distinct())]
+        if not holders:
+            return []
+        dead = [holder for holder in holders if holder and not is_alive(holder)]
+        free = JOBS.c.claimed_until.is_(None) | (JOBS.c.claimed_until <= now) | JOBS.c.claimed_by.in_(dead)
+        lease = {"claimed_by": this_process(), "claimed_until": now + timedelta(seconds=seconds)}
+        query = (
+            sa.select(JOBS.c.job_id)
+            .where(ripe, free)
+            .order_by(JOBS.c.priority.desc(), JOBS.c.look_at, JOBS.c.job_id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        with self.transaction() as tx:
+            chosen = [row[0] for row in tx.execute(query)]
+            if not chosen:
+                return []
+            leased = tx.execute(JOBS.update().where(JOBS.c.job_id.in_(chosen)).values(**lease).returning(JOBS)).all()
+        jobs = {row.job_id: Job(**row._mapping) for row in leased}
+        return [jobs[job_id] for job_id in chosen]
+
+    @patient
+    def open_jobs(self, backend: str | None = None, *, tx: sa.Connection | None = None) -> int:
+        """How many jobs a backend (any backend) has or may have now."""
+        query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(SENT))
+        if backend is not None:
+            query = query.where(JOBS.c.backend == backend)
+        with self.engine.connect() if tx is None else nullcontext(tx) as connection:
+            return int(connection.execute(query).scalar_one())
+
+    # --- jobs: reads --------------------------------------------------------------------------------------------------
+
+    @patient
     def job(self, job_id: str) -> Job:
         """The job of this id.
 
@@ -236,30 +302,36 @@ class Ledger:
             InvariantError: there is none.
         """
         with self.engine.connect() as tx:
-            return self._get(tx, job_id)
+            return _get(tx, job_id)
 
-    @_patient
+    @patient
     def jobs(self, *, state: str | None = None, instance: str | None = None) -> list[Job]:
-        """Jobs, oldest first."""
+        """Jobs, oldest first.
+
+        Args:
+            state: only those in this state.
+            instance: only those that answer an envelope of this instance, also one that came after the job's own.
+        """
         query = sa.select(JOBS).order_by(JOBS.c.created_at, JOBS.c.job_id)
         if state:
             query = query.filter_by(state=state)
         if instance:
-            query = query.filter_by(instance=instance)
+            asked = sa.select(ENVELOPES.c.idempotency_key).where(ENVELOPES.c.instance == instance)
+            query = query.where(JOBS.c.idempotency_key.in_(asked))
         with self.engine.connect() as tx:
             return [Job(**r._mapping) for r in tx.execute(query)]
 
-    @_patient
-    def snapshot(self) -> tuple[list[Job], list[dict[str, Any]]]:
-        """All jobs and all events, read in one transaction."""
-        with self._reading() as tx:
+    @patient
+    def snapshot(self, *, tx: sa.Connection | None = None) -> tuple[list[Job], list[dict[str, Any]]]:
+        """All jobs and all events, of one moment; with ``reading()`` as ``tx``, of the same moment as other reads."""
+        with self.reading() if tx is None else nullcontext(tx) as tx:
             jobs = [Job(**r._mapping) for r in tx.execute(sa.select(JOBS).order_by(JOBS.c.created_at, JOBS.c.job_id))]
             events = [
                 dict(r._mapping) for r in tx.execute(sa.select(EVENTS).order_by(EVENTS.c.job_id, EVENTS.c.sequence))
             ]
         return jobs, events
 
-    @_patient
+    @patient
     def envelope(self, digest: str) -> JobEnvelope:
         """The stored envelope, verified against its digest.
 
@@ -278,75 +350,49 @@ class Ledger:
             raise InvariantError(f"envelope {digest} was altered: it now digests to {envelope.digest}")
         return envelope
 
-    # --- landed files -----------------------------------------------------------------------------------------------
 
-    @_patient
-    def land(self, landing: Landing) -> None:
-        """Record a landed file (insert or replace by instance key).
-
-        Raises:
-            Conflict: the key belongs to a file at another path.
-        """
-        values = {
-            **landing.__dict__,
-            "options": json.dumps(landing.options, sort_keys=True, allow_nan=False),
-            "updated_at": datetime.now(UTC),
-        }
-        with self._begin() as tx:
-            path = tx.execute(sa.select(LANDINGS.c.path).filter_by(instance=landing.instance)).scalar()
-            if path is None:
-                tx.execute(LANDINGS.insert().values(**values))
-            elif path == landing.path:
-                tx.execute(LANDINGS.update().where(LANDINGS.c.instance == landing.instance).values(**values))
-            else:
-                raise Conflict(f"{landing.instance} is the file {path}, not {landing.path}")
-
-    @_patient
-    def landing(self, instance: str) -> Landing | None:
-        """The landed file behind an instance key."""
-        with self.engine.connect() as tx:
-            row = tx.execute(sa.select(LANDINGS).filter_by(instance=instance)).first()
-        return _landing(row) if row else None
-
-    @_patient
-    def landings(self, *, path: str | None = None) -> list[Landing]:
-        """Landed files, by key; all, or those found at ``path``."""
-        query = sa.select(LANDINGS).order_by(LANDINGS.c.instance)
-        if path is not None:
-            query = query.filter_by(path=path)
-        with self.engine.connect() as tx:
-            return [_landing(r) for r in tx.execute(query)]
-
-    @_patient
-    def mark_landing(self, instance: str, state: str) -> None:
-        """Set a landing's state (``present``, ``deleted``, ``retired``).
-
-        Raises:
-            InvariantError: there is no such landing or state.
-        """
-        if state not in ("present", "deleted", "retired"):
-            raise InvariantError(f"a landing cannot be {state!r}")
-        with self._begin() as tx:
-            changed = tx.execute(
-                LANDINGS.update()
-                .where(LANDINGS.c.instance == instance)
-                .values(state=state, updated_at=datetime.now(UTC))
-            )
-            if changed.rowcount == 0:
-                raise InvariantError(f"the ledger has no landed file {instance}")
+def _intent(envelope: JobEnvelope, key: str, digest: str, now: datetime, claim_seconds: float | None) -> dict[str, Any]:
+    """The row of a new job."""
+    job_id = f"job-{key[:20]}"
+    claimed = claim_seconds is not None
+    return {
+        "job_id": job_id,
+        "idempotency_key": key,
+        "envelope_digest": digest,
+        "instance": envelope.instance,
+        "family": envelope.problem_type,
+        "correlation_id": envelope.correlation_id,
+        "backend": envelope.backend,
+        "state": "intended",
+        "created_at": now,
+        "updated_at": now,
+        "owner": envelope.owner,
+        "priority": envelope.priority,
+        "provider_key": f"{job_id}-1",
+        "policy_version": envelope.policy_version,
+        "replay_of": envelope.replay_of,
+        "look_at": now,
+        "claimed_by": this_process() if claimed else None,
+        "claimed_until": now + timedelta(seconds=claim_seconds) if claim_seconds is not None else None,
+    }
 
 
-class Conflict(HybridError):
-    """Another process was there first."""
-
-    failure_class = FailureClass.TRANSIENT
+def _event(job_id: str, sequence: int, state: str, detail: str, at: datetime) -> dict[str, Any]:
+    return {"job_id": job_id, "sequence": sequence, "state": state, "at": at, "detail": detail}
 
 
-def _landing(row: Any) -> Landing:
-    values = dict(row._mapping)
-    values.pop("updated_at")
-    values["options"] = json.loads(values["options"])
-    return Landing(**values)
+def _get(tx: sa.Connection, job_id: str, lock: bool = False) -> Job:
+    query = sa.select(JOBS).where(JOBS.c.job_id == job_id)
+    # SQLite has the whole database locked already and ignores the row lock
+    row = tx.execute(query.with_for_update() if lock else query).first()
+    if row is None:
+        raise InvariantError(f"the ledger has no job {job_id}")
+    return Job(**row._mapping)
+
+
+def _by_key(tx: sa.Connection, keys: Sequence[str]) -> dict[str, Job]:
+    rows = tx.execute(sa.select(JOBS).where(JOBS.c.idempotency_key.in_(keys)))
+    return {row.idempotency_key: Job(**row._mapping) for row in rows}
 
 
 def result_of(job: Job, document: bytes) -> JobResult:

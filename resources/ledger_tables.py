@@ -5,7 +5,8 @@ Here: what is stored and what is legal. Not here: transactions (``ledger``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,10 @@ class Moment(sa.types.TypeDecorator[datetime]):
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """UTC, since SQLite keeps the digits alone."""
+        return value.astimezone(UTC) if value is not None else value
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """The zone, where the database dropped it."""
@@ -45,6 +50,8 @@ JOBS = sa.Table(
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("updated_at", Moment, nullable=False),
     # --- the control plane ---
+    # number of the newest event: how often the state was changed
+    sa.Column("version", sa.Integer, nullable=False, default=1),
     sa.Column("owner", sa.String, nullable=False, default=""),
     sa.Column("priority", sa.Integer, nullable=False, default=0),
     # position in (backend, *fallback); `backend` above is always the one at this position
@@ -58,7 +65,7 @@ JOBS = sa.Table(
     # who works on the job now, and until when nobody else may
     sa.Column("claimed_until", Moment),
     # when it is to be looked at next; null once it has ended or while it waits for a person
-    sa.Column("look_at", Moment, index=True),
+    sa.Column("look_at", Moment),
     sa.Column("looks", sa.Integer, nullable=False, default=0),
     # first submission of this attempt: the total budget runs from here
     sa.Column("began_at", Moment),
@@ -72,6 +79,7 @@ JOBS = sa.Table(
     sa.Column("actual_cost", sa.Float, nullable=False, default=0.0),
     sa.Column("policy_version", sa.String, nullable=False, default=""),
     sa.Column("replay_of", sa.String),
+    sa.Index("jobs_due", "look_at", "state"),
 )
 
 EVENTS = sa.Table(
@@ -90,6 +98,9 @@ ENVELOPES = sa.Table(
     sa.Column("digest", sa.String, primary_key=True),
     sa.Column("document", sa.String, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
+    # of the document: several envelopes may ask for one job, each for its own instance
+    sa.Column("idempotency_key", sa.String, nullable=False, default="", index=True),
+    sa.Column("instance", sa.String, nullable=False, default="", index=True),
 )
 
 LANDINGS = sa.Table(
@@ -243,6 +254,10 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "rejected": frozenset(),
 }
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "timed_out", "rejected"})
+#: A backend has the job, or may have it.
+SENT = frozenset({"submitting", "ambiguous", "submitted", "running"})
+#: Somebody has to look at the job sooner or later (``look_at``).
+OPEN = SENT | {"intended"}
 
 
 @dataclass(frozen=True)
@@ -265,6 +280,7 @@ class Job:
     fallback_path: str
     created_at: datetime
     updated_at: datetime
+    version: int
     owner: str
     priority: int
     hop: int
@@ -284,6 +300,30 @@ class Job:
     actual_cost: float
     policy_version: str
     replay_of: str | None
+
+
+@dataclass(frozen=True)
+class Move:
+    """A change of a job's state.
+
+    Attributes:
+        job_id, state, detail: which job, to which state, and what the event says about it.
+        expect: refuse unless the job is in this state (one of these states) now: an optimistic claim.
+        attempt: refuse unless this is still the current attempt: a process that was given up for dead and comes back
+            cannot overwrite what its successor did.
+        through: a state passed on the way, recorded in the same transaction.
+        also: called with the connection after the change, in the same transaction.
+        columns: further columns of ``jobs`` to set.
+    """
+
+    job_id: str
+    state: str
+    detail: str = ""
+    expect: str | tuple[str, ...] | None = None
+    attempt: int | None = None
+    through: str | None = None
+    also: Callable[[sa.Connection], None] | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,172 @@
+"""The audit log: one row per decision of the control plane, chained by digests so that a change is seen.
+
+Here: writing, reading and verifying the chain. Not here: deciding (``gates``, ``dispatcher``); keeping people with the
+database's password from rewriting the whole log: for that, keep ``head()`` somewhere else.
+
+Each row's digest is the SHA-256 of the canonical JSON of its fields and of the digest before it (a hash chain:
+S. Haber, W. S. Stornetta, How to time-stamp a digital document, J. Cryptology 3, 1991). One more row holds the length
+and the end of the chain. Triggers refuse to change or delete a row.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Mapping
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from resources.database import patient
+from resources.envelope import canonical_json, digest_of
+from resources.failures import InvariantError
+from resources.ledger_tables import AUDIT, AUDIT_HEAD
+
+if TYPE_CHECKING:
+    from resources.ledger import Ledger
+
+#: What the first row's ``previous`` is.
+GENESIS = "0" * 64
+
+
+def actor() -> str:
+    """Who acts: ``HYBRID_USER``, else the user of the operating system."""
+    named = os.environ.get("HYBRID_USER", "").strip()
+    if named:
+        return named
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # a container's user without a name
+        return f"uid {os.getuid()}"
+
+
+def append(
+    tx: sa.Connection,
+    *,
+    actor: str,
+    action: str,
+    job_id: str | None = None,
+    subject: str = "",
+    reason: str = "",
+    policy_version: str = "",
+    detail: Mapping[str, Any] | None = None,
+) -> int:
+    """Record a decision in the transaction that carries it out; returns the row's number.
+
+    The end of the chain stays locked until the transaction ends: append last.
+
+    Args:
+        tx: of ``Ledger.transaction()``.
+        actor: a person, or a process of the platform, e.g. ``reconciler``.
+        action: what was decided, e.g. ``submit``, ``approve``, ``open breaker``.
+        job_id, subject: what it was decided about; ``subject`` is a backend, an owner, an envelope …
+        reason: why, in a sentence.
+        policy_version: which policy said so.
+        detail: further facts, as JSON.
+    """
+    head = tx.execute(sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.digest).with_for_update()).first()
+    if head is None:
+        raise InvariantError("the audit log has lost its head; `hybrid audit verify` says what else is missing")
+    row: dict[str, Any] = {
+        "sequence": head.sequence + 1,
+        "at": datetime.now(UTC).isoformat(),
+        "actor": actor,
+        "action": action,
+        "job_id": job_id,
+        "subject": subject,
+        "reason": reason,
+        "policy_version": policy_version,
+        "detail": canonical_json(dict(detail or {})),
+        "previous": head.digest,
+    }
+    row["digest"] = digest_of(row)
+    tx.execute(AUDIT.insert(), row)
+    tx.execute(AUDIT_HEAD.update().values(sequence=row["sequence"], digest=row["digest"]))
+    return int(row["sequence"])
+
+
+class AuditLog:
+    """The audit log of a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    @patient
+    def append(
+        self,
+        *,
+        actor: str,
+        action: str,
+        job_id: str | None = None,
+        subject: str = "",
+        reason: str = "",
+        policy_version: str = "",
+        detail: Mapping[str, Any] | None = None,
+    ) -> int:
+        """``append`` in a transaction of its own."""
+        with self.ledger.transaction() as tx:
+            return append(
+                tx,
+                actor=actor,
+                action=action,
+                job_id=job_id,
+                subject=subject,
+                reason=reason,
+                policy_version=policy_version,
+                detail=detail,
+            )
+
+    @patient
+    def rows(self, *, tx: sa.Connection | None = None) -> list[dict[str, Any]]:
+        """All rows as stored, oldest first; with ``reading()`` as ``tx``, of the same moment as other reads."""
+        with self.ledger.engine.connect() if tx is None else nullcontext(tx) as connection:
+            return [dict(row._mapping) for row in connection.execute(sa.select(AUDIT).order_by(AUDIT.c.sequence))]
+
+    @patient
+    def head(self) -> tuple[int, str]:
+        """How long the chain is, and its last digest; kept elsewhere, it proves later that nothing was rewritten.
+
+        Raises:
+            InvariantError: the head is missing.
+        """
+        with self.ledger.engine.connect() as connection:
+            head = connection.execute(sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.digest)).first()
+        if head is None:
+            raise InvariantError("the audit log has lost its head")
+        return head.sequence, head.digest
+
+    @patient
+    def verify(self) -> list[str]:
+        """What is wrong with the chain, in words; empty when it is intact."""
+        problems: list[str] = []
+        last, digest = 0, GENESIS
+        with self.ledger.reading() as tx:
+            rows = tx.execution_options(yield_per=1000).execute(sa.select(AUDIT).order_by(AUDIT.c.sequence))
+            for row in rows.mappings():
+                number = row["sequence"]
+                if number <= last:
+                    problems.append(f"row {number} is foreign")
+                elif number > last + 1:
+                    problems.append(f"{_rows(last + 1, number - 1)} missing")
+                elif row["previous"] != digest:
+                    problems.append(f"row {number} does not follow row {last}: one of them was replaced")
+                if digest_of({key: value for key, value in row.items() if key != "digest"}) != row["digest"]:
+                    problems.append(f"row {number} was altered")
+                last, digest = number, row["digest"]
+            head = tx.execute(sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.digest)).first()
+        if head is None:
+            return [*problems, "the head is missing"]
+        if head.sequence > last:
+            problems.append(f"the tail was cut: {_rows(last + 1, head.sequence)} missing")
+        elif head.sequence < last:
+            problems.append(f"the head is foreign: it ends at row {head.sequence}, the log at row {last}")
+        elif head.digest != digest:
+            problems.append(f"the head is foreign: it does not end with row {last}")
+        return problems
+
+
+def _rows(first: int, last: int) -> str:
+    return f"row {first} is" if first == last else f"rows {first} to {last} are"

@@ -1,0 +1,142 @@
+"""The ledger's database: connections, locks, patience. SQLite in WAL mode or PostgreSQL, with the same behaviour.
+
+Here: what differs between the two and nothing else. Not here: jobs (``ledger``), tables (``ledger_tables``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, Self, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from resources.failures import FailureClass, HybridError, InputError
+from resources.ledger_tables import AUDIT_HEAD, METADATA
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: PostgreSQL's serialization failure, deadlock, lock not available, too many connections, starting up.
+_PASSING = frozenset({"40001", "40P01", "55P03", "53300", "57P03"})
+
+
+def _is_contention(error: BaseException) -> bool:
+    """Whether trying again can help: the database is busy, or (PostgreSQL) chose this transaction to give way."""
+    if not isinstance(error, sa.exc.OperationalError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        # the low byte is the primary code; the rest tells variants of it apart
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    # a connection lost while committing is not here: nobody knows whether it was committed
+    return getattr(error.orig, "pgcode", None) in _PASSING or bool(error.statement and error.connection_invalidated)
+
+
+_again = retry(
+    retry=retry_if_exception(_is_contention),
+    wait=wait_random_exponential(multiplier=0.01, max=0.5),
+    stop=stop_after_delay(30),
+    reraise=True,
+)
+
+
+def patient(method: Callable[P, T]) -> Callable[P, T]:
+    """Run a transaction again while the database is busy; one that has joined another (``tx``) cannot be."""
+    repeated = _again(method)
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return method(*args, **kwargs) if kwargs.get("tx") is not None else repeated(*args, **kwargs)
+
+    return call
+
+
+class Conflict(HybridError):
+    """Another process was there first."""
+
+    failure_class = FailureClass.TRANSIENT
+
+
+class Database:
+    """A database behind a SQLAlchemy URL (``sqlite:///…`` or ``postgresql://…``) with the ledger's tables in it.
+
+    Raises:
+        InputError: the database cannot be opened or written, or is none.
+    """
+
+    def __init__(self, url: str | sa.URL) -> None:
+        self.engine = sa.create_engine(url)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        if self.is_sqlite:
+
+            @sa.event.listens_for(self.engine, "connect")
+            def _pragmas(connection: Any, _: Any) -> None:
+                connection.execute("PRAGMA busy_timeout=2000")
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute("PRAGMA foreign_keys=ON")
+
+        try:
+            self._create()
+        except sa.exc.DBAPIError as error:
+            # a URL prints without its password
+            place = self.engine.url.database or str(self.engine.url)
+            raise InputError(
+                place,
+                "ledger",
+                f"it cannot be used ({error.orig})",
+                "check that it is a ledger and can be written, or move it away",
+            ) from None
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The SQLite database in this file."""
+        return cls(f"sqlite:///{path}")
+
+    @patient
+    def _create(self) -> None:
+        # under the write lock, so that processes which start together do not create the same table twice
+        with self.transaction() as tx:
+            METADATA.create_all(tx)
+            if tx.execute(sa.select(AUDIT_HEAD.c.id)).first() is None:
+                tx.execute(AUDIT_HEAD.insert().values(id=1, sequence=0, digest="0" * 64))
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A connection that may write, committed at the end, rolled back by any exception.
+
+        SQLite: the whole database is locked for writing. PostgreSQL: read committed; lock the rows you decide on.
+        """
+        with self.engine.connect() as connection:
+            if self.is_sqlite:
+                # take the write lock at once: a read that upgrades later fails under load
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection for several reads of one consistent view."""
+        with self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN")
+            else:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+    def joined(self, tx: sa.Connection | None) -> Any:
+        """A context manager: the running transaction if there is one (it goes on afterwards), else a new one."""
+        return self.transaction() if tx is None else nullcontext(tx)
+
+    def insert(self, table: sa.Table) -> Any:
+        """An insert of this dialect, which can say ``on_conflict_do_nothing``."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
