@@ -109,10 +109,10 @@ class Algorithm(Frozen):
     ``qaoa-ramp``: linear-ramp QAOA; the ramp length (where the phase ramp ends, in units of 1/sqrt(Σh² + ΣJ²)) is
     chosen from ``ramp_lengths`` by the CVaR of ``tuning_shots`` shots each. ``qaoa-trained``: the ramp's angles are
     the start of a derivative-free training on the CVaR.
-    ``annealing``: a dimod sampler.
+    ``annealing``: a dimod sampler. ``descent``: a classical heuristic, at the end of a fallback chain.
     """
 
-    name: Literal["qaoa-ramp", "qaoa-trained", "annealing"] = "qaoa-ramp"
+    name: Literal["qaoa-ramp", "qaoa-trained", "annealing", "descent"] = "qaoa-ramp"
     version: str = "1"
     depth: int = Field(default=5, ge=1, le=20)
     ramp_lengths: tuple[float, ...] = (2.0, 4.0, 6.0, 8.0, 12.0)

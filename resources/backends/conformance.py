@@ -210,7 +210,7 @@ class BackendConformance:
         envelope = envelope_for(backend, payload, self.algorithms(backend)[0])
         for kind in {"sample", "estimate", "kernel"} - set(can.kinds):
             self._refused(backend, payload, envelope, kind=kind)
-        for name in {"qaoa-ramp", "qaoa-trained", "annealing"} - set(can.algorithms):
+        for name in {"qaoa-ramp", "qaoa-trained", "annealing", "descent"} - set(can.algorithms):
             algorithm = envelope.algorithm.model_copy(update={"name": name})
             self._refused(backend, payload, envelope, algorithm=algorithm)
 

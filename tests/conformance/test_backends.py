@@ -12,6 +12,7 @@ from resources.backends.aer_noisy import AerNoisy
 from resources.backends.annealer import Annealer
 from resources.backends.base import QuantumBackend
 from resources.backends.conformance import BackendConformance
+from resources.backends.heuristic import Heuristic
 from resources.backends.lightning import Lightning
 from resources.circuits.ising import Structure
 from resources.circuits.templates import Template
@@ -35,6 +36,11 @@ class TestAerNoisy(BackendConformance):
 class TestAnnealer(BackendConformance):
     def backend(self) -> QuantumBackend:
         return Annealer()
+
+
+class TestHeuristic(BackendConformance):
+    def backend(self) -> QuantumBackend:
+        return Heuristic()
 
 
 @dataclass
