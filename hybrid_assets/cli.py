@@ -1,7 +1,8 @@
-"""The ``hybrid`` command: run, solve, leaderboard, jobs, publish, retire, doctor, ui.
+"""The ``hybrid`` command: run, solve, leaderboard, jobs, publish, retire, ui.
 
-Here: arguments, printing, exit codes. Not here: the work (``session``). Exit codes: 0 answered, 2 bad input, 3 no
-feasible answer, 1 anything else. Only ``--json`` documents and tables go to stdout; progress goes to stderr.
+Here: arguments, printing, exit codes. Not here: the work (``session``), the commands that only look (``route_cli``).
+Exit codes: 0 answered, 2 bad input, 3 no feasible answer, 1 anything else. Only ``--json`` documents and tables go to
+stdout; progress goes to stderr.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.table import Table
 
-from hybrid_assets.terminal import Steps, err, say, show, show_answer, show_leaderboard
-from resources.environments import SETTINGS, current_environment
+from hybrid_assets import route_cli
+from hybrid_assets.terminal import Steps, err, show, show_answer, show_leaderboard
 from resources.failures import HybridError, InputError
 from resources.home import PROJECT, Home, inbox
 
@@ -31,6 +32,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(route_cli.route)
+app.command()(route_cli.doctor)
 
 BAD_INPUT, NO_ANSWER = 2, 3
 
@@ -262,74 +265,6 @@ def retire(instance: Annotated[str, typer.Argument(help="key, e.g. maxcut.karate
     with open_session() as session:
         session.retire(instance)
     err.print(f"{instance} is retired; its history stays.")
-
-
-@app.command()
-def doctor() -> None:
-    """What is installed, which backends answer, which environment is set."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    from resources.environments import backend_factories
-    from resources.warehouse import MANIFEST
-
-    home = Home.from_environment()
-    settings = SETTINGS[current_environment()]
-    say(
-        f"environment {settings.environment}: backend {settings.backend}, fallback "
-        f"{', '.join(settings.fallback) or 'none'}, at most {settings.max_qubits} qubits, "
-        f"{settings.budget_seconds:g} s a side"
-    )
-    say(f"Python {platform.python_version()}, home {home.root}, inbox {inbox()}")
-    try:
-        home.prepare()
-        say("home: writable")
-    except InputError as error:
-        say(str(error))
-    say(f"dbt manifest: {'present' if MANIFEST.exists() else 'missing, run sh setup.sh'}")
-    table = Table("backend", "state", "evidence class", "variables", "algorithms", "version")
-    for name, make in sorted(backend_factories().items()):
-        try:
-            backend = make()
-            can = backend.capabilities()
-            missing = backend.available()
-            table.add_row(
-                name,
-                missing or "answers",
-                str(can.evidence_class),
-                str(can.max_variables),
-                ", ".join(can.algorithms),
-                "" if missing else backend.version(),
-            )
-        except Exception as error:
-            table.add_row(name, f"broken: {type(error).__name__}", "", "", "", "")
-    if settings.backend not in backend_factories():
-        table.add_row(settings.backend, "not installed: no adapter of this name", "", "", "", "")
-    show(table)
-    packages = Table("package", "version")
-    for name in (
-        "dagster",
-        "dbt-duckdb",
-        "duckdb",
-        "deltalake",
-        "dimod",
-        "qiskit",
-        "qiskit-aer",
-        "pennylane",
-        "dwave-samplers",
-        "ortools",
-        "pyscipopt",
-        "qiskit-ibm-runtime",
-        "amazon-braket-sdk",
-        "dwave-system",
-        "dagster-ray",
-        "psycopg2-binary",
-    ):
-        try:
-            packages.add_row(name, version(name))
-        except PackageNotFoundError:
-            packages.add_row(name, "not installed (optional)")
-    show(packages)
 
 
 @app.command()

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from hybrid_assets import registry
 from hybrid_assets.problems.base import FamilyOptions, Instance, ProblemFamily
 from hybrid_assets.problems.source import SourceFile
-from hybrid_assets.request import Request, input_error, parse, read_sidecar, sidecar_of
+from hybrid_assets.request import Request, parse, read_sidecar, sidecar_of
 from resources.artifacts import ArtifactStore
+from resources.documents import input_error
 from resources.failures import InputError
 from resources.ledger import Conflict, Landing, Ledger
 
@@ -141,6 +142,11 @@ def check_file(address: Address, family_name: str | None, request: Request) -> t
     return family.name, source, normalized(family, source, address.member, request, slug(source.name))
 
 
+def key_of(family: str, source: SourceFile, member: int) -> str:
+    """The key that an instance gets: ``<family>.<slug>``, with its number where the file holds several."""
+    return f"{family}.{slug(source.name)}" + (f"-{member}" if member else "")
+
+
 def land(
     ledger: Ledger, artifacts: ArtifactStore, path: Path, family: str, source: SourceFile, member: int, request: Request
 ) -> Landing:
@@ -149,7 +155,7 @@ def land(
     Two different files with the same name get different keys: the second one's ends in its path's digest.
     """
     landing = Landing(
-        instance=f"{family}.{slug(source.name)}" + (f"-{member}" if member else ""),
+        instance=key_of(family, source, member),
         family=family,
         name=source.name,
         path=str(path.resolve()),

@@ -1,5 +1,5 @@
-"""The request: what somebody asks for one instance, merged from the environment's defaults and the YAML beside a file
-(or the command line).
+"""The request: what somebody asks for one instance, in the YAML beside a file or on the command line, and what becomes
+of it with its route and the environment's defaults.
 
 Here: the schema of that YAML and its errors. Not here: a family's own options (``constraints:``), which the family
 validates.
@@ -12,11 +12,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
+from resources.documents import input_error, plain_yaml
+from resources.envelope import digest_of
 from resources.environments import Settings
 from resources.failures import InputError
+from resources.policy import Policy
+from resources.routing import Route
 
 #: Largest YAML beside a data file, in bytes.
 MAX_SIDECAR_BYTES = 64 * 1024
@@ -30,13 +33,19 @@ class Request(BaseModel):
     owner: str | None = None
     sensitivity: Literal["public", "internal", "confidential"] | None = None
     deadline: date | None = None
+    #: ``high``: a person agrees first, where the policy says so
+    impact: Literal["routine", "high"] | None = None
     backend: str | None = None
+    #: instead of a backend: any usable one of this kind
+    tier: Literal["cpu", "gpu", "simulator", "emulator", "hardware"] | None = None
     algorithm: Literal["qaoa-ramp", "qaoa-trained", "annealing"] | None = None
     depth: int | None = Field(default=None, ge=1, le=20)
     shots: int | None = Field(default=None, ge=1, le=1_000_000)
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     #: wall-clock seconds for the quantum side, and for each baseline
     budget: float | None = Field(default=None, gt=0, le=86_400)
+    #: most that the quantum side of this instance may cost, in the policy's currency
+    cost_ceiling: float | None = Field(default=None, ge=0)
     #: for the comparison only; never reaches a solver
     best_known: float | None = None
     best_known_source: str | None = None
@@ -94,34 +103,7 @@ def read_sidecar(path: Path) -> Request:
         raise InputError(
             beside.name, "size", f"it has more than {MAX_SIDECAR_BYTES // 1024} KB", "write one `key: value` per line"
         )
-    try:
-        document = yaml.load(text, _Plain)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        raise InputError(
-            beside.name,
-            f"line {mark.line + 1}" if mark else "file",
-            "it is not valid YAML" + (f" ({problem})" if problem else ""),
-            "write one `key: value` per line",
-        ) from None
-    return parse(document, beside.name)
-
-
-class _Plain(yaml.SafeLoader):
-    """YAML without aliases (a few lines of them unfold to gigabytes) and without a key given twice."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for position, (key, _) in enumerate(node.value):
-            if key.value in keys[:position]:
-                raise yaml.constructor.ConstructorError(None, None, "a key is given twice", key.start_mark)
-        return super().construct_mapping(node, deep)
+    return parse(plain_yaml(text, beside.name), beside.name)
 
 
 def sidecar_of(path: Path) -> Path | None:
@@ -143,18 +125,11 @@ def sidecar_of(path: Path) -> Path | None:
     return None
 
 
-def input_error(file: str, error: ValidationError, model: type[BaseModel]) -> InputError:
-    """One sentence from pydantic's first complaint, naming the key and what would be right."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"]) or "document"
-    if first["type"] == "extra_forbidden":
-        return InputError(file, key, "this key is unknown", f"use one of {', '.join(sorted(model.model_fields))}")
-    said = first["msg"].removeprefix("Value error, ")
-    return InputError(file, key, f"{said[0].lower()}{said[1:]} (it is {repr(first['input'])[:100]})", f"correct {key}")
-
-
 class Resolved(BaseModel):
-    """A request with the environment's defaults filled in."""
+    """A request with everything decided: what the environment and the route add to it.
+
+    The decision is made once, in stage 2; later stages read it, so that they all make the same envelopes.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -171,22 +146,53 @@ class Resolved(BaseModel):
     #: settings of the environment that nobody overrides, kept because they change the answer
     max_qubits: int
     repetitions: int
+    tier: str = "simulator"
+    fallback: tuple[str, ...] = ()
+    #: seconds a job may wait at its backend
+    queue: float = 60.0
+    impact: Literal["routine", "high"] = "routine"
+    #: most that the whole instance may cost
+    cost_ceiling: float | None = None
+    priority: int = 0
+    #: what it was decided under: the policy, and a digest of the environment's settings
+    policy_version: str = ""
+    settings: str = ""
+
+    def decided_under(self, policy: Policy, settings: Settings) -> bool:
+        """Whether policy and settings are still those of the decision."""
+        return (self.policy_version, self.settings) == (policy.version, digest_of_settings(settings))
+
+    def differs(self, other: Resolved) -> bool:
+        """Whether the other one asks for anything else; another version of the policy alone does not count."""
+        return self.model_copy(update={"policy_version": other.policy_version}) != other
 
 
-def resolve(request: Request, settings: Settings) -> Resolved:
-    """Fill a request's unset fields from the environment."""
+def digest_of_settings(settings: Settings) -> str:
+    """A short digest of everything in the settings."""
+    return digest_of({**settings.__dict__, "algorithm": settings.algorithm.model_dump(mode="json")})[:12]
+
+
+def resolve(request: Request, settings: Settings, route: Route) -> Resolved:
+    """Fill a request's unset fields from its route and the environment."""
     default = settings.algorithm
-    backend = request.backend or settings.backend
     return Resolved(
         owner=request.owner or settings.owner,
         sensitivity=request.sensitivity or settings.sensitivity,
         deadline=request.deadline.isoformat() if request.deadline else None,
-        backend=backend,
+        backend=route.backend,
         algorithm=request.algorithm,
-        depth=request.depth or default.depth,
-        shots=request.shots or default.shots,
+        depth=request.depth or route.depth or default.depth,
+        shots=request.shots or route.shots or default.shots,
         seed=request.seed if request.seed is not None else default.seed,
-        budget=request.budget or settings.budget_seconds,
-        max_qubits=settings.max_qubits,
+        budget=request.budget or route.budget_seconds,
+        max_qubits=route.max_qubits,
         repetitions=settings.repetitions,
+        tier=route.tier,
+        fallback=route.fallback,
+        queue=route.queue_seconds,
+        impact=request.impact or "routine",
+        cost_ceiling=route.cost_ceiling,
+        priority=route.priority,
+        policy_version=route.policy_version,
+        settings=digest_of_settings(settings),
     )

@@ -16,20 +16,23 @@ from functools import cached_property
 from typing import Any
 
 import dagster as dg
+from pydantic import ValidationError
 
+from hybrid_assets import registry
 from hybrid_assets.assets.landed_files import register
 from hybrid_assets.landing import Address, check_file, land, land_found, scan
 from hybrid_assets.line import LINE, Outcome, bury_dead_runs, here, problem_of, run_line, stale_stages
-from hybrid_assets.request import Request, parse, resolve
+from hybrid_assets.request import Request, Resolved, parse, resolve
+from hybrid_assets.routes import decide
 from resources.assembly import build_dispatcher, build_lake
 from resources.dispatcher import Dispatcher
-from resources.envelope import canonical_json
 from resources.environments import SETTINGS, current_environment
 from resources.event_log import storage_yaml
-from resources.failures import InputError
+from resources.failures import BackendError, InputError
 from resources.home import PROJECT, Home, inbox
 from resources.lake import Lake
 from resources.ledger import Landing
+from resources.policy import load
 
 Progress = Callable[[str, str], None]
 #: Run configuration that replaces Dagster's console log by this session's progress.
@@ -125,14 +128,33 @@ class Session:
         stages = stale_stages(self.instance, self.repository.asset_graph, key)
         if stages:
             return stages
-        # the same state used under another environment, or after its settings changed
+        return list(LINE) if self._decided_otherwise(key) else []
+
+    def _decided_otherwise(self, key: str) -> bool:
+        """Whether environment, settings or policy would now ask for something else than what was answered.
+
+        While policy and settings are those of the decision it stands: what is known about the backends changes by the
+        hour, and no answer expires with it.
+        """
         landing, rows = self.dispatcher.ledger.landing(key), self.lake.read("normalized_inputs", [key])
         if landing is None or rows.empty:
-            return list(LINE)
-        settings = SETTINGS[current_environment()]
-        asked = canonical_json(resolve(parse(landing.options, landing.name), settings).model_dump())
-        row = rows.iloc[0]
-        return [] if (row["environment"], row["options"]) == (settings.environment, asked) else list(LINE)
+            return True
+        settings, row = SETTINGS[current_environment()], rows.iloc[0]
+        try:
+            answered = Resolved.model_validate_json(row["options"])
+        except ValidationError:
+            return True
+        if row["environment"] != settings.environment:
+            return True
+        if answered.decided_under(load(settings.environment), settings):
+            return False
+        request, family = parse(landing.options, landing.name), registry.family(landing.family)
+        try:
+            route = decide(key, family, int(row["size"]), request, settings, self.dispatcher, self.lake)
+        except BackendError:
+            # the run will say why
+            return True
+        return answered.differs(resolve(request, settings, route))
 
     def process(self, key: str, stages: list[str] | None = None) -> Outcome:
         """Run stages of one instance in this process."""

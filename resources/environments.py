@@ -1,6 +1,7 @@
 """Environments: which settings hold in dev, staging and production. Nothing else differs between them.
 
-Here: the settings and the registered backends. Not here: the resources made from them (``assembly``).
+Here: the settings and the registered backends. Not here: where jobs go and what they may cost (``policy``), or the
+resources made from the settings (``assembly``).
 """
 
 from __future__ import annotations
@@ -26,13 +27,10 @@ DEFAULT_ALGORITHM = Algorithm(depth=10)
 
 @dataclass(frozen=True)
 class Settings:
-    """Defaults of one environment; an instance's own request overrides them.
+    """Defaults of one environment; an instance's own request overrides them, its policy file says where jobs go.
 
     Attributes:
         environment: its name.
-        backend: where quantum jobs go, and ``fallback``: where they go when it cannot.
-        max_qubits: the largest payload sent; larger instances are narrowed first.
-        budget_seconds: wall-clock seconds for the quantum side, and for each baseline.
         repetitions: whole runs of an iterative algorithm, for its confidence.
         algorithm: depth, shots and the rest.
         owner, sensitivity: of instances whose request names none.
@@ -40,27 +38,18 @@ class Settings:
     """
 
     environment: Environment
-    backend: str
-    fallback: tuple[str, ...]
-    max_qubits: int
-    budget_seconds: float
     repetitions: int = 3
     algorithm: Algorithm = DEFAULT_ALGORITHM
     owner: str = "team:unassigned"
-    sensitivity: str = "internal"
+    sensitivity: Literal["public", "internal", "confidential"] = "internal"
     sensors_run: bool = True
 
 
 SETTINGS: dict[str, Settings] = {
-    "dev": Settings("dev", backend="aer", fallback=("lightning", "annealer"), max_qubits=16, budget_seconds=5.0),
-    # a noisy device is a density matrix of 4ⁿ amplitudes, so payloads are smaller
-    "staging": Settings(
-        "staging", backend="aer-noisy", fallback=("aer", "annealer"), max_qubits=8, budget_seconds=20.0
-    ),
-    # no hardware adapter ships yet: jobs stop at the missing backend with a reason, and nothing runs by itself
-    "production": Settings(
-        "production", backend="hardware", fallback=(), max_qubits=100, budget_seconds=60.0, sensors_run=False
-    ),
+    "dev": Settings("dev"),
+    "staging": Settings("staging"),
+    # nothing runs by itself where it costs money
+    "production": Settings("production", sensors_run=False),
 }
 
 

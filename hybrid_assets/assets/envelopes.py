@@ -10,6 +10,7 @@ import dagster as dg
 from hybrid_assets.problems.base import Instance, ProblemFamily
 from hybrid_assets.proposals.rounds import envelope_for
 from hybrid_assets.request import Resolved
+from hybrid_assets.routes import jobs_of
 from resources.dispatcher import Dispatcher
 from resources.envelope import Algorithm, JobEnvelope
 from resources.environments import Settings
@@ -34,20 +35,19 @@ def maker(
         instance=instance,
         key=context.partition_key,
         resolved=resolved,
-        fallback=settings.fallback,
         correlation_id=correlation_id(context),
         algorithm=Algorithm.model_validate({**settings.algorithm.model_dump(), "name": name}),
         environment=settings.environment,
-        jobs=family.rounds * (resolved.repetitions if family.rounds > 1 else 1),
+        jobs=jobs_of(family, resolved.repetitions),
     )
 
 
 def qubit_budget(resolved: Resolved, dispatcher: Dispatcher) -> int:
-    """The most variables a payload may have: the environment's limit for circuits, the backend's own in any case."""
+    """The most variables a payload may have: the route's limit for circuits, the backend's own in any case."""
     if resolved.backend not in dispatcher.backend_names:
         return resolved.max_qubits
     can = dispatcher.backend(resolved.backend).capabilities()
-    circuits = can.algorithms != ("annealing",)
+    circuits = any(name.startswith("qaoa") for name in can.algorithms)
     return min(resolved.max_qubits, can.max_variables) if circuits else can.max_variables
 
 

@@ -12,10 +12,12 @@ from hybrid_assets.assets.stage import failure, picture, stage, stored
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.landing import instance_of
 from hybrid_assets.request import parse, resolve
+from hybrid_assets.routes import decide
 from resources.dispatcher import Dispatcher
 from resources.envelope import canonical_json
 from resources.environments import Settings
-from resources.failures import InputError
+from resources.failures import HybridError
+from resources.lake import Lake
 
 
 @stage(
@@ -24,12 +26,15 @@ from resources.failures import InputError
     kinds={"pandas"},
     deps=[landed_files],
     description="The validated, typed instance: family, size, content digest, constraints extracted, what "
-    "normalization found. The numeric payload is content-addressed (`payload_ref`).",
+    "normalization found, and where the policy routes it. The numeric payload is content-addressed (`payload_ref`).",
 )
 def normalized_inputs(
-    context: dg.AssetExecutionContext, dispatcher: dg.ResourceParam[Dispatcher], settings: dg.ResourceParam[Settings]
+    context: dg.AssetExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    dispatcher: dg.ResourceParam[Dispatcher],
+    settings: dg.ResourceParam[Settings],
 ) -> Iterator[Any]:
-    """Validate and type the landed file of this partition."""
+    """Validate and type the landed file of this partition, and decide once where its jobs go."""
     key = context.partition_key
     landing = dispatcher.ledger.landing(key)
     if landing is None or landing.state == "retired":
@@ -37,13 +42,14 @@ def normalized_inputs(
             f"{key}: no file has landed for this partition; drop one into the inbox or use `hybrid solve`.",
             allow_retries=False,
         )
+    family = registry.family(landing.family)
     try:
         instance = instance_of(landing, dispatcher.artifacts)
         request = parse(landing.options, landing.name)
-        resolved = resolve(request, settings)
-    except InputError as error:
+        route = decide(key, family, instance.size, request, settings, dispatcher, lake)
+    except HybridError as error:
         raise failure(error) from None
-    family = registry.family(landing.family)
+    resolved = resolve(request, settings, route)
     row = {
         "instance": key,
         "family": landing.family,
@@ -72,6 +78,9 @@ def normalized_inputs(
         {
             "size": instance.size,
             "owner": resolved.owner,
+            "route": f"{route.name}: {' → '.join((route.backend, *route.fallback))} ({route.tier})",
+            "policy_version": route.policy_version,
+            "routing": dg.MetadataValue.md("\n".join(f"1. {line}" for line in route.explanation)),
             "constraints": dg.MetadataValue.json(dict(family.constraints(instance))),
             "notes": dg.MetadataValue.md("\n".join(f"- {n}" for n in instance.notes) or "nothing to note"),
             "shape": picture(family.plot_instance(instance)),

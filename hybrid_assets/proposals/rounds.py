@@ -79,7 +79,6 @@ def envelope_for(
     resolved: Resolved,
     prepared: Prepared,
     payload_ref: str,
-    fallback: tuple[str, ...],
     correlation_id: str,
     algorithm: Algorithm,
     jobs: int,
@@ -92,7 +91,7 @@ def envelope_for(
 
     Args:
         key: the instance's partition key.
-        jobs: jobs that share the quantum side's budget; each gets an equal part of it to execute.
+        jobs: jobs that share the quantum side's budget and cost ceiling; each gets an equal part.
         parent: digest of the envelope of the round before.
     """
     execution = resolved.budget / jobs
@@ -117,9 +116,13 @@ def envelope_for(
             }
         ),
         expected_shape=(resolved.shots, variables),
-        timeout=TimeoutBudget(queue=60.0, execution=execution, total=60.0 + execution),
-        fallback=tuple(b for b in fallback if b != resolved.backend),
+        timeout=TimeoutBudget(queue=resolved.queue, execution=execution, total=resolved.queue + execution),
+        fallback=resolved.fallback,
+        priority=resolved.priority,
         sensitivity=resolved.sensitivity,
+        cost_ceiling=None if resolved.cost_ceiling is None else resolved.cost_ceiling / jobs,
+        impact=resolved.impact,
+        policy_version=resolved.policy_version,
         repetition=repetition,
         round=round_,
         parent_digest=parent,

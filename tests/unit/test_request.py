@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid_assets.request import Request, parse, read_sidecar, resolve, sidecar_of
+from hybrid_assets.request import Request, Resolved, parse, read_sidecar, resolve, sidecar_of
 from resources.environments import SETTINGS
 from resources.failures import InputError
+from resources.policy import Policy
+from resources.routing import Route
 
 
 def beside(folder: Path, text: str | bytes, name: str = "data.yaml") -> Path:
@@ -135,10 +137,31 @@ def test_no_text_at_all_is_an_accident(tmp_path_factory: pytest.TempPathFactory,
     json.dumps(request.stored(), allow_nan=False)
 
 
-def test_unset_fields_take_the_environments_defaults() -> None:
-    settings_ = replace(SETTINGS["dev"], owner="team:default", budget_seconds=3.0)
-    empty = resolve(Request(), settings_)
+ROUTE = Route(
+    name="any",
+    tier="simulator",
+    backend="aer",
+    fallback=("lightning", "heuristic"),
+    max_qubits=16,
+    budget_seconds=3.0,
+    queue_seconds=60.0,
+    depth=None,
+    shots=None,
+    cost_ceiling=None,
+    priority=0,
+    policy_version="p1",
+    features=(),
+    explanation=(),
+)
+
+
+def test_unset_fields_take_the_route_s_then_the_environment_s_defaults() -> None:
+    settings_ = replace(SETTINGS["dev"], owner="team:default")
+    empty = resolve(Request(), settings_, ROUTE)
     assert (empty.owner, empty.budget, empty.shots) == ("team:default", 3.0, settings_.algorithm.shots)
+    assert (empty.backend, empty.fallback, empty.impact) == ("aer", ("lightning", "heuristic"), "routine")
+    routed = resolve(Request(), settings_, replace(ROUTE, shots=99, depth=3))
+    assert (routed.shots, routed.depth) == (99, 3)
     asked = resolve(
         Request(
             owner="me",
@@ -147,14 +170,33 @@ def test_unset_fields_take_the_environments_defaults() -> None:
             seed=0,
             depth=2,
             algorithm="annealing",
-            backend="annealer",
+            impact="high",
             sensitivity="public",
         ),
         settings_,
+        replace(ROUTE, shots=99, depth=3),
     )
     assert (asked.owner, asked.budget, asked.shots, asked.seed, asked.depth) == ("me", 1.0, 7, 0, 2)
-    assert (asked.algorithm, asked.backend, asked.sensitivity) == ("annealing", "annealer", "public")
+    assert (asked.algorithm, asked.impact, asked.sensitivity) == ("annealing", "high", "public")
     # a seed of zero is a seed
     seeded = replace(settings_, algorithm=settings_.algorithm.model_copy(update={"seed": 5}))
-    assert resolve(Request(seed=0), seeded).seed == 0
-    assert resolve(Request(), seeded).seed == 5
+    assert resolve(Request(seed=0), seeded, ROUTE).seed == 0
+    assert resolve(Request(), seeded, ROUTE).seed == 5
+
+
+def test_a_new_version_of_the_policy_alone_asks_for_nothing_else() -> None:
+    answered = resolve(Request(), SETTINGS["dev"], ROUTE)
+    assert not answered.differs(resolve(Request(), SETTINGS["dev"], replace(ROUTE, policy_version="p2")))
+    assert answered.differs(resolve(Request(), SETTINGS["dev"], replace(ROUTE, backend="lightning")))
+    assert answered.differs(resolve(Request(), SETTINGS["dev"], replace(ROUTE, budget_seconds=4.0)))
+    changed = replace(SETTINGS["dev"], algorithm=SETTINGS["dev"].algorithm.model_copy(update={"cvar_alpha": 0.5}))
+    assert answered.decided_under(Policy(version="p1"), SETTINGS["dev"])
+    assert not answered.decided_under(Policy(version="p2"), SETTINGS["dev"])
+    assert not answered.decided_under(Policy(version="p1"), changed)
+    assert answered.differs(resolve(Request(), changed, ROUTE)), "what is not in the request changes the answer too"
+
+
+def test_what_issue_2_stored_can_still_be_read() -> None:
+    before = {"owner": "me", "sensitivity": "public", "deadline": None, "backend": "aer", "algorithm": None}
+    numbers = {"depth": 10, "shots": 1024, "seed": 0, "budget": 5.0, "max_qubits": 16, "repetitions": 3}
+    assert Resolved.model_validate(before | numbers).fallback == ()

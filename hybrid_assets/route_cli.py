@@ -1,0 +1,143 @@
+"""Commands that only look: ``hybrid route`` says where a file would go and why, ``hybrid doctor`` what there is.
+
+Here: arguments and printing. Not here: the rules (``resources.policy``) and the choice (``resources.routing``).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from hybrid_assets.terminal import say, show
+from resources.environments import SETTINGS, current_environment
+from resources.failures import BackendError, InputError
+from resources.home import Home, inbox
+
+#: Packages that an answer may depend on.
+PACKAGES = (
+    "dagster",
+    "dbt-duckdb",
+    "duckdb",
+    "deltalake",
+    "dimod",
+    "qiskit",
+    "qiskit-aer",
+    "pennylane",
+    "dwave-samplers",
+    "ortools",
+    "pyscipopt",
+    "qiskit-ibm-runtime",
+    "amazon-braket-sdk",
+    "dwave-system",
+    "dagster-ray",
+    "psycopg2-binary",
+)
+
+
+def route(
+    file: Annotated[str, typer.Argument(help="a data file; FILE#3 is the third instance in it")],
+    family: Annotated[str | None, typer.Option(help="problem family, where the content is ambiguous")] = None,
+    backend: Annotated[str | None, typer.Option(help="as in `hybrid solve`")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="every rule and backend that was considered")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
+) -> None:
+    """Where this environment's policy would send a file; nothing is stored or sent."""
+    from hybrid_assets import contracts, registry
+    from hybrid_assets.landing import Address, check_file, key_of
+    from hybrid_assets.request import parse, read_sidecar
+    from hybrid_assets.routes import decide
+    from resources.assembly import build_dispatcher, build_lake
+
+    address = Address.parse(file)
+    asked = {**read_sidecar(address.path).stored(), **({"backend": backend} if backend else {})}
+    request = parse(asked, "the request")
+    name, source, instance = check_file(address, family, request)
+    home = Home.from_environment()
+    lake = build_lake(home, tuple((t, contracts.arrow_schema(t)) for t in contracts.TABLES))
+    settings = SETTINGS[current_environment()]
+    key = key_of(name, source, address.member)
+    found = decide(key, registry.family(name), instance.size, request, settings, build_dispatcher(home), lake)
+    if json_:
+        print(json.dumps({"instance": key, "environment": settings.environment, **asdict(found)}, allow_nan=False))
+        return
+    say(f"{key} ({instance.size} variables) in {settings.environment}: {found.backend}, a {found.tier} backend")
+    say(f"then {' → '.join(found.fallback) or 'nothing'}")
+    say(
+        f"at most {found.max_qubits} qubits, {request.budget or found.budget_seconds:g} s a side, "
+        f"{found.queue_seconds:g} s in a queue"
+        + (f", {found.cost_ceiling:g} of cost" if found.cost_ceiling is not None else "")
+    )
+    say(f"policy {found.policy_version}, route {found.name}")
+    for line in found.explanation if explain else ():
+        say(f"  {line}")
+
+
+def doctor() -> None:
+    """What is installed, which backends answer, which environment and policy are set."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from resources.policy import load
+    from resources.warehouse import MANIFEST
+
+    home, environment = Home.from_environment(), current_environment()
+    say(f"environment {environment}, home {home.root}, inbox {inbox()}, Python {platform.python_version()}")
+    killed: tuple[str, ...] = ()
+    try:
+        policy = load(environment)
+        killed = policy.killed
+        say(f"policy {policy.version}: routes {', '.join(rule.name for rule in policy.routes)}")
+    except InputError as error:
+        say(f"policy: {error}")
+    try:
+        home.prepare()
+        say("home: writable")
+    except InputError as error:
+        say(str(error))
+    say(f"dbt manifest: {'present' if MANIFEST.exists() else 'missing, run sh setup.sh'}")
+    show(_backends(home, killed))
+    packages = Table("package", "version")
+    for name in PACKAGES:
+        try:
+            packages.add_row(name, version(name))
+        except PackageNotFoundError:
+            packages.add_row(name, "not installed (optional)")
+    show(packages)
+
+
+def _backends(home: Home, killed: tuple[str, ...]) -> Table:
+    from resources.assembly import build_dispatcher
+
+    table = Table("backend", "state", "tier", "breaker", "mode", "evidence class", "variables", "algorithms", "version")
+    dispatcher = build_dispatcher(home)
+    breakers = {state.backend: state for state in dispatcher.breakers.states()}
+    modes = {control.backend: control for control in dispatcher.controls.all()}
+    for name in dispatcher.backend_names:
+        breaker, control = breakers.get(name), modes.get(name)
+        standing = (
+            f"{breaker.state} after {breaker.failures} failures" if breaker and breaker.failures else "closed",
+            "killed by the policy" if name in killed else f"{control.mode} by {control.set_by}" if control else "open",
+        )
+        try:
+            backend = dispatcher.backend(name)
+            can, missing = backend.capabilities(), backend.available()
+            table.add_row(
+                name,
+                missing or "answers",
+                can.tier + (", remote" if can.remote else ""),
+                *standing,
+                str(can.evidence_class),
+                str(can.max_variables),
+                ", ".join(can.algorithms),
+                "" if missing else backend.version(),
+            )
+        except BackendError as error:
+            table.add_row(name, str(error), "", *standing)
+        except Exception as error:
+            # one broken plug-in must not hide the others
+            table.add_row(name, f"broken: {type(error).__name__}", "", *standing)
+    return table
