@@ -1,0 +1,212 @@
+"""What has been computed already: results that may answer again, and checkpoints of jobs on their way.
+
+Here: the rows and what counts as the same question. Not here: the results themselves (``artifacts``) and when an
+earlier one is good enough (``dispatcher``).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from resources import audit
+from resources.controls import signed
+from resources.database import patient
+from resources.envelope import JobEnvelope, canonical_json, digest_of
+from resources.failures import InputError
+from resources.ledger import Ledger
+from resources.ledger_tables import CACHE, CHECKPOINTS, Job
+from resources.locks import hold
+from resources.policy import CachePolicy
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored answer.
+
+    Attributes:
+        problem: ``kind/payload``, as ``problem_of`` gives it.
+        algorithm: digest of the algorithm with its version and all settings.
+        calibration_window: number of the window it was computed in.
+        job_id, result_ref: the job that computed it, and its result in the artifact store.
+        invalidated_at, reason: when and why it was taken back.
+    """
+
+    key: str
+    problem: str
+    backend: str
+    algorithm: str
+    calibration_window: str
+    job_id: str
+    result_ref: str
+    created_at: datetime
+    invalidated_at: datetime | None
+    reason: str | None
+
+
+def problem_of(envelope: JobEnvelope) -> str:
+    """What is asked, whoever answers and however: job kind and payload."""
+    return f"{envelope.kind}/{envelope.payload_ref}"
+
+
+class ResultCache:
+    """Results by what was asked, of whom, how and when.
+
+    Args:
+        policy: length of a calibration window; 0 turns the cache off: nothing is found and nothing stored.
+    """
+
+    def __init__(self, ledger: Ledger, policy: CachePolicy) -> None:
+        self.ledger, self.policy = ledger, policy
+
+    def key(self, envelope: JobEnvelope, backend: str, backend_version: str, now: datetime | None = None) -> str:
+        """Digest of problem, algorithm and its settings, repetition, backend and its version, and calibration window.
+
+        Two jobs with equal keys ask the same machine in the same condition the same thing; limits of time and money,
+        owner, purpose and fallback are not part of it.
+
+        Args:
+            now: UTC; windows are counted from 1970, so they are the same for all processes.
+        """
+        return digest_of(
+            {
+                "problem": problem_of(envelope),
+                "algorithm": envelope.algorithm.model_dump(mode="json"),
+                "repetition": envelope.repetition,
+                "backend": backend,
+                "backend_version": backend_version,
+                "window": self._window(now),
+            }
+        )
+
+    @patient
+    def find(self, key: str) -> Entry | None:
+        """The valid entry of this key."""
+        return self._newest(CACHE.c.key == key)
+
+    @patient
+    def any_of(self, envelope: JobEnvelope) -> Entry | None:
+        """The newest valid entry of the same problem, whatever the backend, algorithm, repetition or window: the last
+        resort of a fallback policy."""
+        return self._newest(CACHE.c.problem == problem_of(envelope))
+
+    def put(
+        self, tx: sa.Connection, key: str, envelope: JobEnvelope, job: Job, result_ref: str, now: datetime | None = None
+    ) -> None:
+        """Keep a result that ``job.backend`` computed; a later result of the same key takes its place."""
+        if not self.policy.window_seconds:
+            return
+        hold(tx, f"cache:{key}")
+        tx.execute(CACHE.delete().filter_by(key=key))
+        tx.execute(
+            CACHE.insert().values(
+                key=key,
+                problem=problem_of(envelope),
+                backend=job.backend,
+                algorithm=digest_of(envelope.algorithm.model_dump(mode="json")),
+                calibration_window=self._window(now),
+                job_id=job.job_id,
+                result_ref=result_ref,
+                created_at=now or datetime.now(UTC),
+            )
+        )
+
+    @patient
+    def invalidate(
+        self,
+        *,
+        backend: str | None = None,
+        problem: str | None = None,
+        job_id: str | None = None,
+        everything: bool = False,
+        by: str,
+        reason: str,
+    ) -> int:
+        """Take entries back: those that match all selectors. Audited.
+
+        Args:
+            problem: as ``problem_of`` gives it.
+            everything: instead of selectors.
+
+        Returns:
+            How many entries were valid until now.
+
+        Raises:
+            InputError: no selector, or ``everything`` beside others; name or reason is empty.
+        """
+        by, reason = signed("invalidation of the cache", by, reason)
+        asked = {"backend": backend, "problem": problem, "job_id": job_id}
+        chosen = {name: value for name, value in asked.items() if value is not None}
+        if bool(chosen) == everything:
+            raise InputError(
+                "invalidation of the cache",
+                "selector",
+                "everything and a selection were both given" if everything else "nothing was selected",
+                "name a backend, a problem or a job, or everything",
+            )
+        with self.ledger.transaction() as tx:
+            count = tx.execute(
+                CACHE.update()
+                .filter_by(**chosen)
+                .where(CACHE.c.invalidated_at.is_(None))
+                .values(invalidated_at=datetime.now(UTC), reason=reason)
+            ).rowcount
+            audit.append(
+                tx,
+                actor=by,
+                action="invalidate_cache",
+                job_id=job_id,
+                subject=backend or problem or job_id or "everything",
+                reason=reason,
+                detail={**chosen, "entries": count},
+            )
+        return count
+
+    def _window(self, now: datetime | None) -> str:
+        seconds = self.policy.window_seconds
+        return str(int((now or datetime.now(UTC)).timestamp() // seconds)) if seconds else "off"
+
+    def _newest(self, condition: sa.ColumnElement[bool]) -> Entry | None:
+        if not self.policy.window_seconds:
+            return None
+        query = sa.select(CACHE).where(condition, CACHE.c.invalidated_at.is_(None))
+        with self.ledger.engine.connect() as tx:
+            row = tx.execute(query.order_by(CACHE.c.created_at.desc(), CACHE.c.key).limit(1)).first()
+        return Entry(**row._mapping) if row else None
+
+
+class Checkpoints:
+    """Where a job was when it was last heard of, so that it goes on from there."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    @patient
+    def put(self, job_id: str, name: str, document: dict[str, Any]) -> None:
+        """Keep a document (plain JSON, finite numbers) under a name; the latest holds.
+
+        Raises:
+            TypeError, ValueError: it is no such document.
+        """
+        values = {"document": canonical_json(document), "updated_at": datetime.now(UTC)}
+        with self.ledger.transaction() as tx:
+            hold(tx, f"checkpoint:{job_id}/{name}")
+            if tx.execute(CHECKPOINTS.update().filter_by(job_id=job_id, name=name).values(**values)).rowcount == 0:
+                tx.execute(CHECKPOINTS.insert().values(job_id=job_id, name=name, **values))
+
+    @patient
+    def get(self, job_id: str, name: str) -> dict[str, Any] | None:
+        """The document of this name, ``None`` when there is none."""
+        with self.ledger.engine.connect() as tx:
+            document = tx.execute(sa.select(CHECKPOINTS.c.document).filter_by(job_id=job_id, name=name)).scalar()
+        return None if document is None else json.loads(document)
+
+    @patient
+    def forget(self, job_id: str) -> None:
+        """Drop all checkpoints of a job: it has ended."""
+        with self.ledger.transaction() as tx:
+            tx.execute(CHECKPOINTS.delete().filter_by(job_id=job_id))

@@ -1,0 +1,183 @@
+"""Money and quotas: what an owner has spent and reserved in a month, and whether one more job fits.
+
+Here: prices, reservations, bills. Not here: the budgets themselves (``policy``) and when a job is asked for its money
+(``gates``). A job's money is reserved before its submission and settled or released after it; the row belongs to the
+job's ``provider_key``, so what is sent once is paid once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from resources.database import patient
+from resources.ledger import Ledger
+from resources.ledger_tables import SPENDING, Job
+from resources.locks import hold
+from resources.policy import Budget, Policy
+
+#: Sums of decimal amounts miss their limit by the last digit of a float.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What an owner's month holds.
+
+    Attributes:
+        money: bills and open reservations, in the policy's currency.
+        jobs: metered jobs, reserved or settled.
+        reserved: the part of ``money`` that is only reserved.
+    """
+
+    money: float
+    jobs: int
+    reserved: float = 0.0
+
+
+def price(policy: Policy, backend: str, *, jobs: int = 1, shots: int = 0, seconds: float = 0.0) -> float:
+    """What this much work costs by the price list, in the policy's currency; 0 for a backend without a price.
+
+    Args:
+        jobs: submissions. ``shots``, ``seconds``: of all of them together, seconds on the machine.
+    """
+    listed = policy.prices.get(backend)
+    if listed is None:
+        return 0.0
+    return jobs * listed.per_job + shots * listed.per_shot + seconds * listed.per_second
+
+
+def month_of(now: datetime | None = None) -> str:
+    """The month of a time (now), ``YYYY-MM`` in UTC."""
+    return (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m")
+
+
+class Spending:
+    """Reservations and bills of all owners.
+
+    Two processes never both get the last of a budget where ``refuses`` and ``reserve`` are called in one transaction:
+    ``refuses`` holds the owner's month until its end.
+    """
+
+    def __init__(self, ledger: Ledger, policy: Policy) -> None:
+        self.ledger, self.policy = ledger, policy
+
+    def refuses(
+        self,
+        owner: str,
+        backend: str,
+        amount: float,
+        tx: sa.Connection | None = None,
+        now: datetime | None = None,
+        *,
+        job: Job | None = None,
+    ) -> str | None:
+        """Why the owner may not send one more metered job of this amount, in a sentence; ``None``: it fits.
+
+        Args:
+            amount: the job's estimate.
+            tx: the transaction that will reserve; without one the answer is only a forecast.
+            job: its own open reservation is not counted against it (it is asked again after a crash).
+        """
+        budget = self._budget(owner)
+        if budget is None:
+            return None
+        if not math.isfinite(amount) or amount < 0:
+            return f"the price of a job on {backend} cannot be estimated, so it fits no budget of {owner}"
+        month = month_of(now)
+        if tx is not None:
+            hold(tx, f"spending:{owner}:{month}")
+            spent = _spent(tx, owner, month, job)
+        else:
+            spent = self._forecast(owner, month, job)
+        where = f"{owner} in {month} (budget {budget.owner!r})"
+        if budget.jobs is not None and spent.jobs + 1 > budget.jobs:
+            return f"the quota of {where} is {budget.jobs} metered jobs, {spent.jobs} are sent; {backend} asks for one"
+        if budget.money is not None and amount > 0 and spent.money + amount > budget.money + _ROUNDING:
+            return (
+                f"the budget of {where} is {budget.money:.2f} {self.policy.currency}, {spent.reserved:.2f} of it "
+                f"reserved and {spent.money - spent.reserved:.2f} spent; {backend} asks for {amount:.2f}"
+            )
+        return None
+
+    def reserve(self, tx: sa.Connection, job: Job, amount: float, now: datetime | None = None) -> None:
+        """Set money aside for the job's current submission. Again for the same submission: the latest amount holds;
+        a bill stays a bill."""
+        known = _row(tx, job)
+        if known is not None and known.state == "settled":
+            return
+        values: dict[str, Any] = {"backend": job.backend, "reserved": amount, "actual": None, "state": "reserved"}
+        if known is None or known.state == "released":
+            values |= {"owner": job.owner, "month": month_of(now)}
+        _write(tx, job, values, known is not None)
+
+    def settle(self, tx: sa.Connection, job: Job, actual: float, now: datetime | None = None) -> None:
+        """Replace the reservation by the bill; the latest bill holds. It counts in the month of the reservation.
+
+        A bill without a reservation counts too; one that is no amount (not finite, negative) is taken to be what was
+        reserved.
+        """
+        known = _row(tx, job)
+        if not math.isfinite(actual) or actual < 0:
+            actual = known.reserved if known is not None else 0.0
+        values: dict[str, Any] = {"backend": job.backend, "actual": actual, "state": "settled"}
+        if known is None:
+            if actual == 0:
+                return
+            values |= {"owner": job.owner, "month": month_of(now), "reserved": 0.0}
+        _write(tx, job, values, known is not None)
+
+    def release(self, tx: sa.Connection, job: Job) -> None:
+        """Give a reservation back: the submission never took place or cost nothing. A bill stays a bill."""
+        known = _row(tx, job)
+        if known is not None and known.state == "reserved":
+            _write(tx, job, {"state": "released"}, True)
+
+    def spent(self, owner: str, month: str) -> Spent:
+        """What the owner has spent and reserved in the month ``YYYY-MM``."""
+        return self._forecast(owner, month, None)
+
+    @patient
+    def _forecast(self, owner: str, month: str, job: Job | None) -> Spent:
+        with self.ledger.engine.connect() as tx:
+            return _spent(tx, owner, month, job)
+
+    def _budget(self, owner: str) -> Budget | None:
+        for budget in self.policy.budgets:
+            name = budget.owner
+            if owner.startswith(name[:-1]) if name.endswith("*") else owner == name:
+                return budget
+        return None
+
+
+def _spent(tx: sa.Connection, owner: str, month: str, job: Job | None) -> Spent:
+    reserved = SPENDING.c.state == "reserved"
+    query = sa.select(
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(sa.case((reserved, SPENDING.c.reserved), else_=SPENDING.c.actual)), 0.0),
+        sa.func.coalesce(sa.func.sum(sa.case((reserved, SPENDING.c.reserved), else_=0.0)), 0.0),
+    ).where(SPENDING.c.owner == owner, SPENDING.c.month == month, SPENDING.c.state != "released")
+    if job is not None:
+        query = query.where(sa.not_(reserved & _of(job)))
+    row: Any = tx.execute(query).one()
+    return Spent(money=row[1], jobs=row[0], reserved=row[2])
+
+
+def _of(job: Job) -> sa.ColumnElement[bool]:
+    return (SPENDING.c.job_id == job.job_id) & (SPENDING.c.provider_key == job.provider_key)
+
+
+def _row(tx: sa.Connection, job: Job) -> Any:
+    return tx.execute(sa.select(SPENDING).where(_of(job)).with_for_update()).first()
+
+
+def _write(tx: sa.Connection, job: Job, values: dict[str, Any], known: bool) -> None:
+    values = values | {"updated_at": datetime.now(UTC)}
+    if known:
+        tx.execute(SPENDING.update().where(_of(job)).values(**values))
+    else:
+        tx.execute(SPENDING.insert().values(job_id=job.job_id, provider_key=job.provider_key, **values))
