@@ -3,11 +3,12 @@
 # make test   set up and run the whole suite
 # make bench  the measurements under benchmarks/ (a quarter of an hour)
 # make lint   ruff, mypy and the import contracts, without the tests
+# make emulator  a quantum cloud on loopback with noisy devices (FAULTS=plan.yaml); staging runs on it
 # make clean  remove var/ (all state) but keep .venv
 PORT ?= 3000
 HYBRID := .venv/bin/hybrid
 
-.PHONY: run ui test lint bench setup setup-dev clean
+.PHONY: run ui test lint bench emulator setup setup-dev clean
 
 run: setup
 	@$(HYBRID) run
@@ -23,6 +24,9 @@ bench: setup-dev
 
 lint: setup-dev
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+emulator: setup
+	.venv/bin/python -m resources.emulator $(if $(FAULTS),--faults $(FAULTS))
 
 setup:
 	@sh setup.sh
