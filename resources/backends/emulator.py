@@ -1,0 +1,477 @@
+"""The provider emulator's client: the asynchronous hardware path, on a machine of one's own.
+
+Here: the adapter, the HTTP calls and what each answer means. Not here: the service (``resources.emulator``), choosing
+angles and compiling (``resources.circuits.device``). A job is one trip: angles are found locally, the bound circuit is
+sampled there. Everything ``result`` needs travels with the job as its metadata, because another process may ask.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
+from resources.backends.readout import check_payload, counted
+from resources.circuits.ising import Ising, Structure
+from resources.emulator.devices import DEVICES, as_qpy, backend_of, emulated_backend
+from resources.emulator.running import LOOPBACK, LOOPBACK_TOKEN, PORT
+from resources.envelope import Compilation, EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.failures import BackendError, FailureClass, InputError
+
+if TYPE_CHECKING:
+    import dimod
+    import httpx
+    from qiskit.providers import BackendV2
+
+    from resources.circuits.device import Prepared
+
+DEFAULT_DEVICE = "line-8"
+#: Seconds one call may take in all; a body that dribbles in is given up then.
+CALL_SECONDS = 15.0
+#: What the service says, seconds, before it is asked again: its devices, and a device's calibration.
+DEVICES_FRESH, CALIBRATION_FRESH = 2.0, 30.0
+#: Submissions whose circuits are kept, so that sending again tunes nothing twice.
+_KEPT = 256
+#: Seconds a job takes there, measured: a constant, and per two-qubit gate.
+_SECONDS = (0.01, 7e-4)
+
+_STATUS = {
+    "queued": ProviderStatus.QUEUED,
+    "running": ProviderStatus.RUNNING,
+    "completed": ProviderStatus.SUCCEEDED,
+    "failed": ProviderStatus.FAILED,
+    "cancelled": ProviderStatus.CANCELLED,
+}
+#: Failure class of an answer; 5xx are transient, whatever else is a defect of the backend.
+_CLASS = {
+    401: FailureClass.CAPABILITY,
+    403: FailureClass.CAPABILITY,
+    422: FailureClass.CIRCUIT,
+    423: FailureClass.SATURATION,
+    429: FailureClass.SATURATION,
+}
+
+
+@dataclass
+class Emulator(QuantumBackend):
+    """Sends jobs to a running emulator service.
+
+    Attributes:
+        url: of the service; default ``HYBRID_EMULATOR_URL``, else the loopback port that ``make emulator`` uses.
+        device: its device; default ``HYBRID_EMULATOR_DEVICE``, else ``line-8``.
+        token: bearer token; default ``HYBRID_EMULATOR_TOKEN``, else (on loopback only) the service's own default.
+
+    Raises:
+        InputError: the URL is no URL, or there is no such device.
+    """
+
+    url: str = field(default_factory=lambda: os.environ.get("HYBRID_EMULATOR_URL") or f"http://127.0.0.1:{PORT}")
+    device: str = field(default_factory=lambda: os.environ.get("HYBRID_EMULATOR_DEVICE") or DEFAULT_DEVICE)
+    token: str = field(default_factory=lambda: os.environ.get("HYBRID_EMULATOR_TOKEN") or "", repr=False)
+    name = "emulator"
+    _sent: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict, init=False, repr=False)
+    _seen: dict[str, tuple[float, Any]] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(
+                "HYBRID_EMULATOR_URL", "value", f"{self.url!r} is no URL", f"use one like http://127.0.0.1:{PORT}"
+            )
+        if self.device not in DEVICES:
+            raise InputError(
+                "HYBRID_EMULATOR_DEVICE",
+                "value",
+                f"there is no device {self.device!r}",
+                f"use one of {', '.join(DEVICES)}",
+            )
+        if not self.token and self._local:
+            self.token = LOOPBACK_TOKEN
+
+    @property
+    def _local(self) -> bool:
+        return urlsplit(self.url).hostname in LOOPBACK
+
+    def capabilities(self) -> Capabilities:
+        """Both QAOA forms on the device's qubits, 100 jobs a submission."""
+        return Capabilities(
+            EvidenceClass.EMULATOR,
+            DEVICES[self.device].qubits,
+            ("qaoa-ramp", "qaoa-trained"),
+            metered=True,
+            tier="emulator",
+            remote=True,
+            leaves_machine=not self._local,
+            settling_seconds=2.0,
+            idempotent=True,
+            batch=100,
+        )
+
+    def version(self) -> str:
+        """The service ships with the product and has its version."""
+        return version("hybrid-assets")
+
+    def available(self) -> str | None:
+        """Says that a token is missing, or that nothing listens at the URL; costs a call every two seconds at most."""
+        if not self.token:
+            return f"backend {self.name} needs HYBRID_EMULATOR_TOKEN for {self.url}"
+        try:
+            self._devices()
+        except BackendError as error:
+            if error.not_sent:
+                return f"no provider emulator listens at {self.url}: start one with `make emulator`"
+        return None
+
+    def estimate(self, envelope: JobEnvelope) -> Estimate:
+        """The complete graph as compiled for the device; queue as the service says, 0 when it does not say just
+        now."""
+        from resources.circuits.device import worst_case
+
+        self.check(envelope)
+        try:
+            queue = float(self._devices()[self.device]["estimated_wait"])
+            backend = _backend_of(self._calibration_text())
+        except BackendError:
+            queue, backend = 0.0, emulated_backend(self.device, 0)
+        circuit, shots = worst_case(envelope.payload_variables, envelope.algorithm, backend), envelope.algorithm.shots
+        return Estimate(
+            queue_seconds=queue,
+            execution_seconds=_SECONDS[0] + _SECONDS[1] * circuit.two_qubit_gates,
+            cost=self._cost(shots),
+            two_qubit_gates=circuit.two_qubit_gates,
+            depth=circuit.depth,
+            logical_two_qubit_gates=circuit.logical_two_qubit_gates,
+            logical_depth=circuit.logical_depth,
+            coupling_map=self.device,
+        )
+
+    def _cost(self, shots: int) -> float:
+        price = DEVICES[self.device].price
+        return price.per_job + price.per_shot * shots
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+        """Find the angles, compile, send under ``Idempotency-Key``; the same key is the same job.
+
+        Raises:
+            BackendError: transient when nobody knows whether it arrived.
+        """
+        job = self._job(envelope, payload, key)
+        answer = self._call("POST", "/jobs", job, {"Idempotency-Key": key})
+        return JobHandle(self.name, _text(answer, "id", FailureClass.TRANSIENT), key)
+
+    def submit_many(
+        self, jobs: Sequence[tuple[JobEnvelope, dimod.BinaryQuadraticModel, str]]
+    ) -> list[JobHandle | BackendError]:
+        """One POST for all that can be prepared."""
+        answers: list[JobHandle | BackendError | None] = []
+        ready: list[dict[str, Any]] = []
+        for envelope, payload, key in jobs:
+            try:
+                ready.append(self._job(envelope, payload, key))
+                answers.append(None)
+            except BackendError as error:
+                answers.append(error)
+        entries = self._call("POST", "/jobs", ready).get("jobs") if ready else []
+        if not isinstance(entries, list) or len(entries) != len(ready):
+            raise BackendError(f"backend {self.name} answered a submission strangely", FailureClass.TRANSIENT)
+        given = iter(zip(ready, entries, strict=True))
+        return [self._entry(*next(given)) if answer is None else answer for answer in answers]
+
+    def _entry(self, job: dict[str, Any], entry: dict[str, Any]) -> JobHandle | BackendError:
+        if refusal := entry.get("error"):
+            status = int(refusal["status"])
+            return BackendError(
+                f"backend {self.name} refused a job: {refusal['message']}", _CLASS.get(status, FailureClass.BACKEND)
+            )
+        return JobHandle(self.name, _text(entry, "id", FailureClass.TRANSIENT), job["idempotency_key"])
+
+    def _job(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> dict[str, Any]:
+        """The document to send; made once per key, so that a retry neither tunes nor compiles again."""
+        from resources.circuits.device import tune
+
+        self.check(envelope)
+        check_payload(envelope, payload)
+        with self._lock:
+            if key in self._sent:
+                return self._sent[key]
+        algorithm, started = envelope.algorithm, time.perf_counter()
+        ising = Ising.from_bqm(payload)
+        angles = tune(payload, ising, algorithm, started + envelope.timeout.execution)
+        tuned = time.perf_counter()
+        try:
+            calibration = self._calibration_text()
+        except BackendError as error:
+            # the job itself has not left
+            error.not_sent = True
+            raise
+        circuit, program = _fitted(ising.structure(algorithm.depth), algorithm.compilation, calibration)
+        row = ising.angles(angles.gammas[None], angles.betas[None])[0]
+        job = {
+            "idempotency_key": key,
+            "device": self.device,
+            "circuits": [{"format": "qpy", "program": program, "bindings": [row.tolist()]}],
+            "shots": algorithm.shots,
+            "seed": algorithm.seed,
+            "priority": envelope.priority,
+            "tags": [key],
+            "metadata": {
+                "envelope_digest": envelope.digest,
+                "variables": payload.num_variables,
+                "shots": algorithm.shots,
+                "linear": [payload.get_linear(i) for i in range(payload.num_variables)],
+                "quadratic": [[i, j, value] for (i, j), value in payload.quadratic.items()],
+                "offset": float(payload.offset),
+                "parameters": {"cvar_alpha": algorithm.cvar_alpha} | angles.record,
+                "tuning_shots": angles.shots,
+                "circuits": angles.circuits + 1,
+                "tuning_seconds": tuned - started,
+                "compile_seconds": time.perf_counter() - tuned,
+                "depth": circuit.depth,
+                "two_qubit_gates": circuit.two_qubit_gates,
+                "logical_depth": circuit.logical_depth,
+                "logical_two_qubit_gates": circuit.logical_two_qubit_gates,
+                "layout": list(circuit.layout),
+                "success_probability": circuit.success_probability,
+                "compiled_for": circuit.calibration["id"],
+                "qiskit": version("qiskit"),
+            },
+        }
+        with self._lock:
+            self._sent[key] = job
+            if len(self._sent) > _KEPT:
+                self._sent.popitem(last=False)
+        return job
+
+    def forget(self, handle: JobHandle) -> None:
+        """The prepared submission goes."""
+        with self._lock:
+            self._sent.pop(handle.key, None)
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def find(self, key: str) -> JobHandle | None:
+        """The job tagged with this key; the service knows a job from the moment it has accepted it."""
+        jobs = self._call("GET", f"/jobs?tag={key}").get("jobs")
+        if not isinstance(jobs, list):
+            raise BackendError(f"backend {self.name} answered a look-up strangely", FailureClass.TRANSIENT)
+        return JobHandle(self.name, _text(jobs[0], "id", FailureClass.TRANSIENT), key) if jobs else None
+
+    def status(self, handle: JobHandle) -> ProviderStatus:
+        """The service's word; ``UNKNOWN`` for one that nobody knows."""
+        answer = self._call("GET", f"/jobs/{handle.provider_id}")
+        return _STATUS.get(str(answer.get("status")), ProviderStatus.UNKNOWN)
+
+    def statuses(self, handles: Sequence[JobHandle]) -> dict[JobHandle, ProviderStatus]:
+        """One call per hundred jobs.
+
+        Raises:
+            BackendError: the service could not be asked.
+        """
+        found = {}
+        for start in range(0, len(handles), self.capabilities().batch):
+            part = handles[start : start + self.capabilities().batch]
+            words = self._call("POST", "/jobs/statuses", {"ids": [handle.provider_id for handle in part]})
+            known = words.get("statuses")
+            if not isinstance(known, dict):
+                raise BackendError(f"backend {self.name} answered a look-up strangely", FailureClass.TRANSIENT)
+            for handle in part:
+                if handle.provider_id in known:
+                    found[handle] = _STATUS.get(str(known[handle.provider_id]), ProviderStatus.UNKNOWN)
+        return found
+
+    def result(self, handle: JobHandle) -> JobResult:
+        """The result, checked to be this job's and whole.
+
+        Raises:
+            BackendError: class ``backend`` when it is another job's, incomplete, unreadable or gone.
+        """
+        answer = self._call("GET", f"/jobs/{handle.provider_id}/results", unreadable=FailureClass.BACKEND)
+        if answer.get("id") != handle.provider_id or handle.key not in (answer.get("tags") or ()):
+            raise BackendError(f"backend {self.name} answered another job than {handle.provider_id}")
+        try:
+            return self._read(answer)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise BackendError(
+                f"backend {self.name} gave an incomplete result of {handle.provider_id} ({type(error).__name__})"
+            ) from None
+
+    def _read(self, answer: dict[str, Any]) -> JobResult:
+        import dimod
+
+        note = answer["metadata"]
+        ((counts,),) = answer["results"]
+        if sum(counts.values()) != note["shots"]:
+            raise ValueError("shots are missing")
+        # Qiskit's bit strings have clbit 0, the variable 0, last
+        distinct = np.array([[int(bit) for bit in reversed(text)] for text in counts], dtype=np.int8)
+        if distinct.shape[1] != note["variables"]:
+            raise ValueError("bits are missing")
+        payload = dimod.BinaryQuadraticModel(
+            dict(enumerate(note["linear"])),
+            {(i, j): value for i, j, value in note["quadratic"]},
+            note["offset"],
+            dimod.BINARY,
+        )
+        timings = Timings(
+            queue=answer["timings"]["queue"],
+            compile=note["compile_seconds"],
+            execute=answer["timings"]["execute"],
+            total=sum(answer["timings"].values()) + note["compile_seconds"] + note["tuning_seconds"],
+        )
+        return JobResult(
+            envelope_digest=note["envelope_digest"],
+            samples=counted(payload, np.repeat(distinct, list(counts.values()), axis=0)),
+            evidence_class=EvidenceClass.EMULATOR,
+            backend=self.name,
+            backend_version=self.version(),
+            sdk_versions={"qiskit": note["qiskit"]},
+            width=note["variables"],
+            depth=note["depth"],
+            two_qubit_gates=note["two_qubit_gates"],
+            shots=note["shots"],
+            tuning_shots=note["tuning_shots"],
+            circuits=note["circuits"],
+            logical_depth=note["logical_depth"],
+            logical_two_qubit_gates=note["logical_two_qubit_gates"],
+            layout=tuple(note["layout"]),
+            success_probability=note["success_probability"],
+            parameters=note["parameters"] | {"compiled_for_calibration": note["compiled_for"]},
+            timings=timings,
+            calibration=answer["calibration"],
+            estimated_cost=self._cost(note["shots"]),
+            actual_cost=answer["cost"],
+        )
+
+    def cancel(self, handle: JobHandle) -> None:
+        """Ask the service to stop the job; one that has ended stays as it ended."""
+        self._call("POST", f"/jobs/{handle.provider_id}/cancel")
+
+    def calibration(self) -> dict[str, Any]:
+        """The device's calibration as the service has it now, at most half a minute old."""
+        return self._fresh(f"/devices/{self.device}/calibration", CALIBRATION_FRESH)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _devices(self) -> dict[str, dict[str, Any]]:
+        try:
+            return {device["name"]: device for device in self._fresh("/devices", DEVICES_FRESH)["devices"]}
+        except (KeyError, TypeError):
+            raise BackendError(f"backend {self.name} described its devices strangely", FailureClass.TRANSIENT) from None
+
+    def _calibration_text(self) -> str:
+        """The calibration to compile for, without its time: equal values need no new compilation."""
+        calibration = {name: value for name, value in self.calibration().items() if name != "time"}
+        return json.dumps(calibration, sort_keys=True)
+
+    def _fresh(self, path: str, seconds: float) -> dict[str, Any]:
+        """An answer that is at most so old."""
+        at, answer = self._seen.get(path, (-float("inf"), None))
+        if time.monotonic() - at > seconds:
+            answer = self._call("GET", path)
+            self._seen[path] = (time.monotonic(), answer)
+        return answer
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        unreadable: FailureClass = FailureClass.TRANSIENT,
+    ) -> dict[str, Any]:
+        """One call and its JSON object.
+
+        Args:
+            unreadable: failure class of an answer that is no JSON object.
+
+        Raises:
+            BackendError: by status; transient when the connection broke or the answer took too long.
+        """
+        import httpx
+
+        until, content = time.monotonic() + CALL_SECONDS, bytearray()
+        asked = {"Authorization": f"Bearer {self.token}", **(headers or {})}
+        try:
+            with _client(self.url, os.getpid()).stream(method, path, json=body, headers=asked) as response:
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if time.monotonic() > until:
+                        raise BackendError(
+                            f"backend {self.name} took more than {CALL_SECONDS:g} s to answer", FailureClass.TRANSIENT
+                        )
+        except httpx.HTTPError as error:
+            raise BackendError(
+                f"backend {self.name} cannot be asked ({type(error).__name__})",
+                FailureClass.TRANSIENT,
+                not_sent=isinstance(error, httpx.ConnectError | httpx.ConnectTimeout),
+            ) from None
+        if response.status_code != 200:
+            raise self._refusal(response.status_code, bytes(content), response.headers.get("retry-after"))
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise BackendError(f"backend {self.name} gave an answer that cannot be read", unreadable)
+        return answer
+
+    def _refusal(self, status: int, content: bytes, retry_after: str | None) -> BackendError:
+        try:
+            said = str(json.loads(content)["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            said = "no reason given"
+        kind = FailureClass.TRANSIENT if status >= 500 else _CLASS.get(status, FailureClass.BACKEND)
+        try:
+            wait = float(retry_after) if retry_after else None
+        except ValueError:
+            wait = None
+        return BackendError(f"backend {self.name} answered {status}: {said}", kind, retry_after=wait)
+
+
+def _text(document: Any, name: str, kind: FailureClass) -> str:
+    value = document.get(name) if isinstance(document, dict) else None
+    if not isinstance(value, str):
+        raise BackendError("backend emulator gave an answer that cannot be read", kind)
+    return value
+
+
+@lru_cache(maxsize=4)
+def _client(url: str, process: int) -> httpx.Client:
+    """One client per process, kept alive and shared by its threads; a forked process gets its own."""
+    import httpx
+
+    return httpx.Client(
+        base_url=url,
+        timeout=httpx.Timeout(CALL_SECONDS, connect=3.0),
+        limits=httpx.Limits(max_keepalive_connections=16, keepalive_expiry=30.0),
+        # the environment's proxies are for the internet, and its .netrc would add credentials
+        trust_env=False,
+    )
+
+
+@lru_cache(maxsize=64)
+def _fitted(structure: Structure, compilation: Compilation, calibration: str) -> tuple[Prepared, str]:
+    """The circuit fitted to the device of this calibration document, and its program: once for all its jobs."""
+    from resources.circuits.device import prepare
+
+    circuit = prepare(structure, compilation, _backend_of(calibration))
+    return circuit, as_qpy(circuit.circuit)
+
+
+@lru_cache(maxsize=8)
+def _backend_of(calibration: str) -> BackendV2:
+    return backend_of(json.loads(calibration))

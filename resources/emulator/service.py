@@ -1,0 +1,446 @@
+"""The emulator's HTTP interface: who may ask, how often, and what the answers look like, faults included.
+
+Here: routes, tokens, the rate limit, and what a fault does to an answer. Not here: durable state (``store``), running
+jobs (``engine``), devices (``devices``), the process (``running``). ``docs/emulator.md`` describes the interface.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import random
+import socket
+import sqlite3
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route as Path
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from resources.emulator.devices import DEVICES, CircuitError, calibration_of, check_circuit, digest_of_program
+from resources.emulator.engine import Engine
+from resources.emulator.faults import FaultRule, Faults, Route, plan_from
+from resources.emulator.store import NewJob, Store
+from resources.failures import InputError
+
+#: What the service says of a job's state; ``unknown_status`` says the last word.
+UNHEARD_OF = "defragmenting"
+#: Retry-After, seconds, of a device in maintenance is what is left of it, but at least this.
+_SHORTEST_WAIT = 0.1
+
+Handler = Callable[[Request, "FaultRule | None"], Awaitable[Response]]
+
+
+class _Circuit(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    format: Literal["qasm3", "qasm2", "qpy"]
+    program: str = Field(max_length=20_000_000)
+    bindings: list[list[float]] = Field(default=[[]], min_length=1, max_length=1000)
+
+
+class _Submission(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    device: str
+    circuits: list[_Circuit] = Field(min_length=1, max_length=100)
+    shots: int = Field(ge=1, le=1_000_000)
+    seed: int = Field(default=0, ge=0)
+    priority: int = 0
+    tags: list[str] = Field(default=[], max_length=20)
+    metadata: dict[str, Any] = {}
+    idempotency_key: str | None = Field(default=None, max_length=200)
+
+
+_SUBMISSION = TypeAdapter(_Submission)
+
+
+class Refused(Exception):
+    """An answer other than 200."""
+
+    def __init__(self, status: int, code: str, message: str, retry_after: float | None = None) -> None:
+        self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
+        super().__init__(message)
+
+    def response(self) -> Response:
+        """The answer."""
+        headers = {} if self.retry_after is None else {"Retry-After": f"{self.retry_after:g}"}
+        return JSONResponse({"error": {"code": self.code, "message": self.message}}, self.status, headers)
+
+
+@dataclass
+class _Bucket:
+    """Token bucket: ``rate`` calls a second, twice as many in a burst."""
+
+    rate: float
+    level: float = field(init=False)
+    at: float = field(default_factory=time.monotonic, init=False)
+
+    def __post_init__(self) -> None:
+        self.level = 2 * self.rate
+
+    def wait(self) -> float:
+        """0 and one call taken, or the seconds until the next one may come."""
+        now = time.monotonic()
+        self.level = min(2 * self.rate, self.level + (now - self.at) * self.rate)
+        self.at = now
+        if self.level >= 1:
+            self.level -= 1
+            return 0.0
+        return (1 - self.level) / self.rate
+
+
+@dataclass
+class Service:
+    """The routes over a store and an engine.
+
+    Attributes:
+        token, admin_token: bearer tokens; without the latter ``/admin`` is closed.
+        queue_seconds: every job waits at least so long.
+        rate: calls a second.
+    """
+
+    store: Store
+    engine: Engine
+    faults: Faults
+    token: str
+    admin_token: str | None
+    queue_seconds: float
+    rate: float
+    workers: int
+
+    def __post_init__(self) -> None:
+        self._bucket = _Bucket(self.rate)
+
+    def app(self) -> ASGIApp:
+        """The ASGI application."""
+
+        def call(route: Route, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+            async def endpoint(request: Request) -> Response:
+                return await self._call(route, handler, request)
+
+            return endpoint
+
+        def admin(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+            async def endpoint(request: Request) -> Response:
+                try:
+                    self._authorize(request, self.admin_token)
+                    return await handler(request)
+                except Refused as refused:
+                    return refused.response()
+
+            return endpoint
+
+        @asynccontextmanager
+        async def life(_: Starlette) -> Any:
+            self.engine.start()
+            yield
+            await run_in_threadpool(self.engine.stop)
+            self.store.close()
+
+        routes = [
+            Path("/health", self._health),
+            Path("/devices", call("devices", self._devices)),
+            Path("/devices/{name}/calibration", call("calibration", self._calibration)),
+            Path("/jobs", call("submit", self._submit), methods=["POST"]),
+            Path("/jobs", call("find", self._find)),
+            Path("/jobs/statuses", call("statuses", self._statuses), methods=["POST"]),
+            Path("/jobs/{id}", call("status", self._status)),
+            Path("/jobs/{id}/results", call("result", self._result)),
+            Path("/jobs/{id}/cancel", call("cancel", self._cancel), methods=["POST"]),
+            Path("/usage", call("usage", self._usage)),
+            Path("/admin/faults", admin(self._faults), methods=["GET", "PUT"]),
+            Path("/admin/executions", admin(self._executions)),
+        ]
+        return _Wire(Starlette(routes=routes, lifespan=life))
+
+    # --- every call -----------------------------------------------------------------------------------------------
+
+    def _authorize(self, request: Request, token: str | None) -> None:
+        given = request.headers.get("authorization", "")
+        if token is None or not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            raise Refused(401, "unauthorized", "the bearer token is missing or wrong")
+
+    async def _call(self, route: Route, handler: Handler, request: Request) -> Response:
+        fault: FaultRule | None = None
+        try:
+            self._authorize(request, self.token)
+            if wait := self._bucket.wait():
+                raise Refused(429, "too_many_requests", f"more than {self.rate:g} calls a second", round(wait, 3))
+            fault = self.faults.draw(route)
+            if fault is not None:
+                await _before(fault, request)
+            response = await handler(request, fault)
+        except Refused as refused:
+            response = refused.response()
+        if fault is not None:
+            return await _after(fault, request, response)
+        return response
+
+    # --- routes ---------------------------------------------------------------------------------------------------
+
+    async def _health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def _devices(self, request: Request, fault: FaultRule | None) -> Response:
+        return JSONResponse({"devices": [self._described(name) for name in DEVICES]})
+
+    def _described(self, name: str) -> dict[str, Any]:
+        model, state = DEVICES[name], self.store.device(name)
+        waiting, mean = self.store.queue(name)
+        away = max(0.0, state.maintenance_until - time.time())
+        return {
+            "name": name,
+            "qubits": model.qubits,
+            "coupling_map": [list(pair) for pair in model.couplings],
+            "status": "maintenance" if away else "online",
+            "queue_length": waiting,
+            "estimated_wait": away + self.queue_seconds + waiting * mean / self.workers,
+            "price": model.price.model_dump(),
+        }
+
+    async def _calibration(self, request: Request, fault: FaultRule | None) -> Response:
+        name = request.path_params["name"]
+        if name not in DEVICES:
+            raise Refused(404, "no_such_device", f"there is no device {name!r}")
+        state = self.store.device(name)
+        return JSONResponse(self._calibrated(name, state.calibration, state.calibrated_at))
+
+    def _calibrated(self, name: str, number: int, at: float) -> dict[str, Any]:
+        return calibration_of(name, number) | {"time": datetime.fromtimestamp(at, UTC).isoformat()}
+
+    async def _submit(self, request: Request, fault: FaultRule | None) -> Response:
+        document = await _json(request)
+        if fault is not None and fault.fault == "maintenance":
+            for entry in document if isinstance(document, list) else [document]:
+                if isinstance(entry, dict) and entry.get("device") in DEVICES:
+                    self.store.maintain(entry["device"], time.time() + fault.lasting)
+        if not isinstance(document, list):
+            document = {"idempotency_key": request.headers.get("idempotency-key"), **document}
+            (answer,) = await run_in_threadpool(self._accept, [document])
+            if isinstance(answer, Refused):
+                raise answer
+            return JSONResponse(answer)
+        answers = await run_in_threadpool(self._accept, document)
+        return JSONResponse(
+            {
+                "jobs": [
+                    {"error": {"code": answer.code, "message": answer.message, "status": answer.status}}
+                    if isinstance(answer, Refused)
+                    else answer
+                    for answer in answers
+                ]
+            }
+        )
+
+    def _accept(self, documents: list[Any]) -> list[dict[str, Any] | Refused]:
+        """One answer per entry; what is good is kept in one transaction."""
+        checked: list[NewJob | Refused] = []
+        for document in documents:
+            try:
+                checked.append(self._checked(document))
+            except Refused as refused:
+                checked.append(refused)
+        ids = iter(
+            self.store.add([job for job in checked if isinstance(job, NewJob)], due_at=time.time() + self.queue_seconds)
+        )
+        self.engine.wake()
+        return [
+            {"id": next(ids), "key": job.key, "status": "queued"} if isinstance(job, NewJob) else job for job in checked
+        ]
+
+    def _checked(self, document: Any) -> NewJob:
+        try:
+            job = _SUBMISSION.validate_python(document)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise Refused(422, "invalid_job", f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        if job.device not in DEVICES:
+            raise Refused(404, "no_such_device", f"there is no device {job.device!r}")
+        away = self.store.device(job.device).maintenance_until - time.time()
+        if away > 0:
+            raise Refused(423, "maintenance", f"{job.device} is in maintenance", max(away, _SHORTEST_WAIT))
+        try:
+            for circuit in job.circuits:
+                check_circuit(job.device, circuit.format, circuit.program, circuit.bindings)
+        except CircuitError as error:
+            raise Refused(422, "invalid_circuit", str(error)) from None
+        circuits = tuple(
+            (c.format, c.program, digest_of_program(c.format, c.program), c.bindings) for c in job.circuits
+        )
+        return NewJob(
+            *(job.idempotency_key, job.device, circuits, job.shots, job.seed, job.priority),
+            *(tuple(job.tags), job.metadata),
+        )
+
+    async def _find(self, request: Request, fault: FaultRule | None) -> Response:
+        tag = request.query_params.get("tag")
+        if not tag:
+            raise Refused(422, "no_tag", "name a tag: /jobs?tag=...")
+        return JSONResponse({"jobs": [{"id": row["id"], "status": row["state"]} for row in self.store.tagged(tag)]})
+
+    async def _statuses(self, request: Request, fault: FaultRule | None) -> Response:
+        ids = (await _json(request)).get("ids")
+        if not isinstance(ids, list) or len(ids) > 1000 or not all(isinstance(i, str) for i in ids):
+            raise Refused(422, "no_ids", 'send {"ids": [...]}, at most 1000')
+        strange = fault is not None and fault.fault == "unknown_status"
+        found = {row["id"]: UNHEARD_OF if strange else row["state"] for row in self.store.jobs(ids)}
+        return JSONResponse({"statuses": found})
+
+    async def _status(self, request: Request, fault: FaultRule | None) -> Response:
+        row = self._job(request)
+        answer = {"id": row["id"], "status": row["state"], "device": row["device"], "error": row["error"]}
+        if row["state"] == "queued":
+            position, (_, mean) = self.store.position(row), self.store.queue(row["device"])
+            due = max(row["due_at"], self.store.device(row["device"]).maintenance_until)
+            answer["position"] = position
+            answer["estimated_wait"] = max(0.0, due - time.time()) + position * mean / self.workers
+        if fault is not None and fault.fault == "unknown_status":
+            answer["status"] = UNHEARD_OF
+        return JSONResponse(answer)
+
+    def _job(self, request: Request) -> sqlite3.Row:
+        row = self.store.job(request.path_params["id"])
+        if row is None:
+            raise Refused(404, "no_such_job", "there is no such job")
+        return row
+
+    async def _result(self, request: Request, fault: FaultRule | None) -> Response:
+        row = self._job(request)
+        if row["state"] != "completed":
+            raise Refused(409, "no_result", f"the job is {row['state']}")
+        if not self.store.read_result(row["id"], last=fault is not None and fault.fault == "result_once"):
+            raise Refused(410, "gone", "the result has been read and is gone")
+        if fault is not None and fault.fault == "foreign_result":
+            other = self.store.another(row["id"])
+            if other is None:
+                document = self._document(row) | {"id": "job-of-somebody-else", "tags": ["somebody-else"]}
+            else:
+                document = self._document(other)
+        else:
+            document = self._document(row)
+        if fault is not None and fault.fault == "partial_result":
+            for rows in document["results"]:
+                for counts in rows:
+                    counts.pop(next(iter(counts)))
+        body = json.dumps(document)
+        if fault is not None and fault.fault == "garbled_result":
+            body = body[: len(body) // 2].replace('":', '"~')
+        return Response(body, media_type="application/json")
+
+    def _document(self, row: sqlite3.Row) -> dict[str, Any]:
+        return {
+            "id": row["id"],
+            "device": row["device"],
+            "tags": self.store.tags(row["id"]),
+            "metadata": json.loads(row["metadata"]),
+            "shots": row["shots"],
+            "results": json.loads(row["counts"]),
+            "calibration": self._calibrated(row["device"], row["calibration"], row["calibrated_at"]),
+            "timings": {"queue": row["started_at"] - row["created_at"], "execute": row["seconds"]},
+            "cost": row["cost"],
+        }
+
+    async def _cancel(self, request: Request, fault: FaultRule | None) -> Response:
+        row = self._job(request)
+        cancelled = self.store.cancel(row["id"])
+        return JSONResponse({"id": row["id"], "status": "cancelled" if cancelled else row["state"]})
+
+    async def _usage(self, request: Request, fault: FaultRule | None) -> Response:
+        return JSONResponse({"usage": self.store.usage()})
+
+    # --- administration -------------------------------------------------------------------------------------------
+
+    async def _faults(self, request: Request) -> Response:
+        if request.method == "PUT":
+            try:
+                self.faults.replace(plan_from(await _json(request), "fault plan"))
+            except InputError as error:
+                raise Refused(422, "invalid_plan", str(error)) from None
+        return JSONResponse({"plan": self.faults.plan.model_dump(exclude_none=True), "shown": self.faults.shown()})
+
+    async def _executions(self, request: Request) -> Response:
+        return JSONResponse({"executions": self.store.executions()})
+
+
+# --- what faults do to an answer --------------------------------------------------------------------------------------
+
+
+async def _before(fault: FaultRule, request: Request) -> None:
+    """Faults that show before anything is done."""
+    if fault.fault == "reset":
+        await _hang_up(request, hard=True)
+        raise Refused(500, "reset", "nobody hears this")
+    if fault.fault == "http_401":
+        raise Refused(401, "unauthorized", "the token has expired (fault plan)")
+    if fault.fault == "http_403":
+        raise Refused(403, "forbidden", "the account may not do this (fault plan)")
+    if fault.fault == "http_429":
+        raise Refused(429, "too_many_requests", "slow down (fault plan)", fault.lasting)
+    if fault.fault == "http_5xx":
+        raise Refused(random.choice((500, 502, 503)), "server_error", "something broke (fault plan)")
+
+
+async def _after(fault: FaultRule, request: Request, response: Response) -> Response:
+    """Faults of the answer's way back."""
+    if fault.fault == "lost_answer":
+        await _hang_up(request, hard=False)
+    elif fault.fault == "slow_body":
+        return _dribbled(response, fault.lasting)
+    return response
+
+
+def _dribbled(response: Response, seconds: float) -> Response:
+    body, pieces = bytes(response.body), 20
+    size = max(1, -(-len(body) // pieces))
+
+    async def pieces_of_body() -> Any:
+        for start in range(0, len(body), size):
+            await asyncio.sleep(seconds / pieces)
+            yield body[start : start + size]
+
+    return StreamingResponse(pieces_of_body(), response.status_code, media_type="application/json")
+
+
+async def _hang_up(request: Request, hard: bool) -> None:
+    """Close the connection without a word; ``hard``: with a TCP reset."""
+    transport = request.scope["transport"]
+    if hard:
+        with suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+    # until the server has seen that nobody listens, it would try to answer
+    await asyncio.sleep(0.01)
+
+
+class _Wire:
+    """Hands the connection on to the routes, so that faults can cut it: the server's ``send`` belongs to an object
+    that has it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["transport"] = getattr(getattr(send, "__self__", None), "transport", None)
+        await self._app(scope, receive, send)
+
+
+async def _json(request: Request) -> Any:
+    try:
+        document = await request.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise Refused(400, "no_json", "the body is not JSON") from None
+    if not isinstance(document, dict | list):
+        raise Refused(400, "no_json", "the body is neither an object nor a list")
+    return document
