@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from resources.environments import SETTINGS, backend_factories
+from resources.environments import SETTINGS, backend_factories, current_environment
 from resources.failures import InputError
 
 if TYPE_CHECKING:
@@ -21,15 +21,32 @@ if TYPE_CHECKING:
     from resources.workers import WarmWorkers
 
 
+def build_dispatcher(home: Home, environment: str | None = None) -> Dispatcher:
+    """The dispatcher over this home's ledger and artefacts under an environment's policy, one per process.
+
+    Args:
+        environment: a key of ``SETTINGS``; default from ``HYBRID_ENV``.
+
+    Raises:
+        InputError: the policy file is wrong.
+    """
+    from resources.policy import load
+
+    name = environment or current_environment()
+    return _dispatcher(home, name, load(name).version)
+
+
 @cache
-def build_dispatcher(home: Home) -> Dispatcher:
-    """The dispatcher over this home's ledger and artefacts, one per process."""
+def _dispatcher(home: Home, environment: str, version: str) -> Dispatcher:
+    """One per version of the policy: a process that lives long follows its file."""
     from resources.artifacts import ArtifactStore
     from resources.dispatcher import Dispatcher
     from resources.ledger import Ledger
+    from resources.policy import load
 
     home.prepare()
-    return Dispatcher(Ledger.at(home.ledger), ArtifactStore(home.artifacts), backend_factories())
+    policy = load(environment)
+    return Dispatcher(Ledger.at(home.ledger), ArtifactStore(home.artifacts), backend_factories(), policy)
 
 
 @cache
@@ -79,7 +96,7 @@ def resources_for(
     built: dict[str, Any] = {
         "home": home,
         "settings": SETTINGS[environment],
-        "dispatcher": lazily(lambda: build_dispatcher(home)),
+        "dispatcher": lazily(lambda: build_dispatcher(home, environment)),
         "lake": dg.IOManagerDefinition(lambda _: build_lake(home, schemas)),
         "dbt": lazily(dbt_resource),
     }
