@@ -16,12 +16,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from resources import migrations
 from resources.failures import FailureClass, HybridError, InputError
-from resources.ledger_tables import AUDIT_HEAD, METADATA
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: Names the advisory lock under which PostgreSQL's schema is upgraded.
+_UPGRADE_LOCK = 4_719_305_221
 #: PostgreSQL's serialization failure, deadlock, lock not available, too many connections, starting up.
 _PASSING = frozenset({"40001", "40P01", "55P03", "53300", "57P03"})
 
@@ -62,6 +64,40 @@ class Conflict(HybridError):
     failure_class = FailureClass.TRANSIENT
 
 
+def _engine(url: str | sa.URL) -> sa.Engine:
+    """The engine behind a URL, whose password no message repeats."""
+    fix = "give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+    try:
+        parsed = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise InputError("HYBRID_LEDGER", "value", "it is no database URL", fix) from None
+    kind = parsed.drivername.partition("+")[0]
+    if kind in ("postgresql", "postgres"):
+        # a password among the options would be printed with them
+        secret = parsed.query.get("password")
+        parsed = parsed.set(drivername="postgresql+psycopg2").difference_update_query(["password"])
+        if isinstance(secret, str):
+            parsed = parsed.set(password=secret)
+    elif kind != "sqlite":
+        raise InputError("HYBRID_LEDGER", "value", f"{kind} is no database for a ledger", fix)
+    try:
+        engine = sa.create_engine(parsed)
+    except ImportError as error:
+        raise InputError(
+            "HYBRID_LEDGER", "value", f"PostgreSQL cannot be spoken to ({error})", "install hybrid-assets[postgres]"
+        ) from None
+    if kind == "sqlite":
+
+        @sa.event.listens_for(engine, "connect")
+        def _pragmas(connection: Any, _: Any) -> None:
+            connection.execute("PRAGMA busy_timeout=2000")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA foreign_keys=ON")
+
+    return engine
+
+
 class Database:
     """A database behind a SQLAlchemy URL (``sqlite:///…`` or ``postgresql://…``) with the ledger's tables in it.
 
@@ -70,41 +106,38 @@ class Database:
     """
 
     def __init__(self, url: str | sa.URL) -> None:
-        self.engine = sa.create_engine(url)
+        self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        if self.is_sqlite:
-
-            @sa.event.listens_for(self.engine, "connect")
-            def _pragmas(connection: Any, _: Any) -> None:
-                connection.execute("PRAGMA busy_timeout=2000")
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=NORMAL")
-                connection.execute("PRAGMA foreign_keys=ON")
-
         try:
-            self._create()
+            with self.engine.connect() as connection:
+                current = migrations.is_current(connection)
+            if not current:
+                self._upgrade()
         except sa.exc.DBAPIError as error:
-            # a URL prints without its password
-            place = self.engine.url.database or str(self.engine.url)
             raise InputError(
-                place,
+                self.place,
                 "ledger",
-                f"it cannot be used ({error.orig})",
+                f"it cannot be used ({str(error.orig).strip()})",
                 "check that it is a ledger and can be written, or move it away",
             ) from None
 
     @classmethod
     def at(cls, path: Path) -> Self:
         """The SQLite database in this file."""
-        return cls(f"sqlite:///{path}")
+        return cls(sa.URL.create("sqlite", database=str(path)))
+
+    @property
+    def place(self) -> str:
+        """The database's name or file, without a secret."""
+        return self.engine.url.database or self.engine.dialect.name
 
     @patient
-    def _create(self) -> None:
-        # under the write lock, so that processes which start together do not create the same table twice
+    def _upgrade(self) -> None:
         with self.transaction() as tx:
-            METADATA.create_all(tx)
-            if tx.execute(sa.select(AUDIT_HEAD.c.id)).first() is None:
-                tx.execute(AUDIT_HEAD.insert().values(id=1, sequence=0, digest="0" * 64))
+            if not self.is_sqlite:
+                # SQLite's write lock is enough: of processes that start together one upgrades, the others wait for it
+                tx.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
+            migrations.upgrade(tx)
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
