@@ -8,7 +8,6 @@ estimates of routed circuits. Not here: sending anything (``resources.backends``
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import time
 from dataclasses import dataclass, field
@@ -85,6 +84,7 @@ class Prepared:
     Attributes:
         circuit: in the device's gates on its physical qubits; read-out into register ``c``, bit i is variable i.
         layout: physical qubit of each variable before the first gate.
+        measured: physical qubit on which each variable is read out; routing moves variables.
         logical_depth, logical_two_qubit_gates: before fitting (one gate per coupling), read-out apart.
         depth, two_qubit_gates: after fitting, read-out apart.
         compile_seconds: spent on fitting, once.
@@ -94,6 +94,7 @@ class Prepared:
 
     circuit: QuantumCircuit
     layout: tuple[int, ...]
+    measured: tuple[int, ...]
     logical_depth: int
     logical_two_qubit_gates: int
     depth: int
@@ -136,9 +137,7 @@ def prepare(structure: Structure, compilation: Compilation, backend: BackendV2) 
 
 def worst_case(variables: int, algorithm: Algorithm, backend: BackendV2) -> Prepared:
     """The complete graph with all fields on this device: what ``estimate`` can say before it knows the payload."""
-    pairs = tuple(itertools.combinations(range(variables), 2))
-    structure = Structure(variables, tuple(range(variables)), pairs, algorithm.depth)
-    return prepare(structure, algorithm.compilation, backend)
+    return prepare(Structure.complete(variables, algorithm.depth), algorithm.compilation, backend)
 
 
 @dataclass(frozen=True)
@@ -174,6 +173,7 @@ def _prepared(structure: Structure, compilation: Compilation, device: _Device) -
     return Prepared(
         circuit=routed,
         layout=_layout(routed, structure.variables),
+        measured=_measured_qubits(routed, structure.variables),
         logical_depth=logical.depth(_is_gate),
         logical_two_qubit_gates=logical.num_nonlocal_gates(),
         depth=routed.depth(_is_gate),
@@ -188,6 +188,13 @@ def _layout(routed: QuantumCircuit, variables: int) -> tuple[int, ...]:
     if routed.layout is None:
         return tuple(range(variables))
     return tuple(routed.layout.initial_index_layout(filter_ancillas=True))
+
+
+def _measured_qubits(routed: QuantumCircuit, variables: int) -> tuple[int, ...]:
+    index = {qubit: position for position, qubit in enumerate(routed.qubits)}
+    bit = {clbit: position for position, clbit in enumerate(routed.clbits)}
+    at = {bit[i.clbits[0]]: index[i.qubits[0]] for i in routed.data if i.operation.name == "measure"}
+    return tuple(at[variable] for variable in range(variables))
 
 
 def _is_gate(instruction: Any) -> bool:
@@ -273,7 +280,7 @@ def calibration_of(backend: BackendV2, circuit: QuantumCircuit | None = None) ->
         numbers = {
             "t1_seconds": getattr(known, "t1", None),
             "t2_seconds": getattr(known, "t2", None),
-            "readout_error": _measured(target, qubit),
+            "readout_error": _readout_error(target, qubit),
         }
         qubits[str(qubit)] = _finite(numbers)
     gates = {}
@@ -293,7 +300,7 @@ def calibration_of(backend: BackendV2, circuit: QuantumCircuit | None = None) ->
     }
 
 
-def _measured(target: Target, qubit: int) -> float | None:
+def _readout_error(target: Target, qubit: int) -> float | None:
     known = target.get("measure")
     return getattr(known.get((qubit,)) if known else None, "error", None)
 

@@ -7,6 +7,7 @@ Here: the form, its circuit structure and the rotation angles of a QAOA layer. N
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,12 @@ class Structure:
     fields: tuple[int, ...]
     edges: tuple[tuple[int, int], ...]
     depth: int
+
+    @classmethod
+    def complete(cls, variables: int, depth: int) -> Structure:
+        """The complete graph with all fields: the most gates that a problem of this size can have."""
+        pairs = sorted(combinations(range(variables), 2), key=lambda pair: (_round(*pair, variables), pair))
+        return cls(variables, tuple(range(variables)), tuple(pairs), depth)
 
     @property
     def parameters(self) -> int:
