@@ -35,7 +35,7 @@ class Structure:
     @classmethod
     def complete(cls, variables: int, depth: int) -> Structure:
         """The complete graph with all fields: the most gates that a problem of this size can have."""
-        pairs = sorted(combinations(range(variables), 2), key=lambda pair: (_round(*pair, variables), pair))
+        pairs = sorted(combinations(range(variables), 2), key=lambda pair: (_round(pair[0], pair[1], variables), pair))
         return cls(variables, tuple(range(variables)), tuple(pairs), depth)
 
     @property
