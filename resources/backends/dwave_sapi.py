@@ -16,7 +16,7 @@ import time
 from abc import abstractmethod
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -102,9 +102,10 @@ def asking(resource: str, unreadable: FailureClass = FailureClass.TRANSIENT) -> 
     from dwave.cloud.api import resources
     from requests.exceptions import RequestException
 
+    settings = configuration()
     try:
         with getattr(resources, resource).from_config(
-            configuration(), retry={"total": 0}, timeout=_PATIENCE, cache={"enabled": False}
+            settings, retry={"total": 0}, timeout=_PATIENCE, cache={"enabled": False}
         ) as asked:
             yield asked
     except (RequestException, ValueError, KeyError) as error:
@@ -112,11 +113,20 @@ def asking(resource: str, unreadable: FailureClass = FailureClass.TRANSIENT) -> 
 
 
 def configuration() -> Any:
-    """The client's settings, from the environment alone."""
+    """The client's settings, from the environment alone.
+
+    Raises:
+        BackendError: class ``capability``, when they contradict each other.
+    """
     from dwave.cloud.config import load_config, validate_config_v1
     from dwave.cloud.regions import resolve_endpoints
 
-    return resolve_endpoints(validate_config_v1(load_config(config_file=False)))
+    try:
+        return resolve_endpoints(validate_config_v1(load_config(config_file=False)))
+    except ValueError as error:
+        raise BackendError(
+            f"the settings in DWAVE_API_* are wrong: {redacted(str(error), 200)}", FailureClass.CAPABILITY
+        ) from None
 
 
 def upload(payload: bytes, seconds: float) -> str:
@@ -341,7 +351,9 @@ class Sapi(QuantumBackend):
 
     def cancel(self, handle: JobHandle) -> None:
         """Ask SAPI to stop the problem; one that has ended stays as it is."""
-        with asking("Problems") as problems:
+        from dwave.cloud.api.exceptions import ResourceConflictError
+
+        with asking("Problems") as problems, suppress(ResourceConflictError):
             problems.cancel_problem(handle.provider_id)
 
     def forget(self, handle: JobHandle) -> None:
