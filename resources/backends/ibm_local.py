@@ -1,0 +1,139 @@
+"""IBM's Sampler in its local mode: a fake device with a real one's frozen calibration, in this process.
+
+Here: the backend and how fake devices are found. Not here: the code path it shares with hardware (``ibm_sampler``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from resources.backends.base import Capabilities, Estimate, LocalBackend
+from resources.backends.ibm_client import speaking
+from resources.backends.ibm_sampler import (
+    MITIGATION,
+    check_decoupling,
+    estimated,
+    finished,
+    missing_package,
+    planned,
+    sampler,
+)
+from resources.circuits import device as on_device
+from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.failures import BackendError, FailureClass
+
+if TYPE_CHECKING:
+    import dimod
+    from qiskit.providers import BackendV2
+
+
+@dataclass
+class IbmLocal(LocalBackend):
+    """The Sampler's local mode on a fake device with a real one's frozen calibration, named by ``HYBRID_IBM_FAKE``.
+
+    Local mode has no job ids, no queue, no tags and no lookup: jobs are this process's. Gates and read-out are noisy;
+    waiting qubits are not, so that dynamical decoupling costs its gates here and gains nothing.
+    """
+
+    device_name: str = field(default_factory=lambda: os.environ.get("HYBRID_IBM_FAKE") or "fake_oslo")
+    #: largest payload: trajectories of more qubits take minutes
+    max_qubits: int = 16
+    name = "ibm-local"
+    modules: ClassVar[tuple[str, ...]] = ("qiskit_ibm_runtime.executor_sampler", "qiskit_aer.primitives", "samplomatic")
+
+    def capabilities(self) -> Capabilities:
+        """QAOA on the fake device's qubits."""
+        size = _fake_size(self.device_name) or 0
+        return Capabilities(
+            EvidenceClass.EMULATOR,
+            min(size, self.max_qubits),
+            ("qaoa-ramp", "qaoa-trained"),
+            tier="emulator",
+            mitigation=MITIGATION,
+        )
+
+    def version(self) -> str:
+        """Version of the client library."""
+        return version("qiskit-ibm-runtime")
+
+    def available(self) -> str | None:
+        """Names the missing extra or the unknown fake device."""
+        if missing := missing_package(self.name):
+            return missing
+        if _fake_size(self.device_name) is None:
+            return (
+                f"backend {self.name} knows no fake device {self.device_name!r}: HYBRID_IBM_FAKE names one, fake_oslo"
+            )
+        return None
+
+    def device(self) -> BackendV2:
+        """The fake device."""
+        return _fake(self.device_name)
+
+    def check(self, envelope: JobEnvelope) -> None:
+        """Also refuses unknown pulse sequences."""
+        super().check(envelope)
+        check_decoupling(self.name, envelope)
+
+    def calibration(self) -> dict[str, Any]:
+        """The frozen calibration of the fake device."""
+        return on_device.calibration_of(self.device())
+
+    def estimate(self, envelope: JobEnvelope) -> Estimate:
+        """Worst case on the fake device; the seconds are the real device's."""
+        return estimated(envelope, self.device(), 0.0)
+
+    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+        """Tune, compile, sample; the same seed gives the same samples."""
+        circuit, note = planned(self.name, envelope, payload, self.device(), EvidenceClass.EMULATOR)
+        started = time.perf_counter()
+        local = sampler(_simulator(self.device_name), envelope)
+        local.options.simulator.seed_simulator = envelope.algorithm.seed
+        with speaking("sampling in local mode"):
+            answer = local.run([circuit], shots=envelope.algorithm.shots).result()
+        return finished(note, answer, Timings(execute=time.perf_counter() - started))
+
+
+def _fake_folder(name: str) -> Path | None:
+    package = find_spec("qiskit_ibm_runtime")
+    if package is None or not package.submodule_search_locations or not name.removeprefix("fake_").isidentifier():
+        return None
+    folder = Path(package.submodule_search_locations[0]) / "fake_provider" / "backends" / name.removeprefix("fake_")
+    return folder if folder.is_dir() else None
+
+
+@lru_cache(maxsize=8)
+def _fake_size(name: str) -> int | None:
+    """Qubits of a fake device, read from its file: asking for it must not import the SDK."""
+    folder = _fake_folder(name)
+    found = next(folder.glob("conf_*.json"), None) if folder else None
+    return int(json.loads(found.read_text(encoding="utf-8"))["n_qubits"]) if found else None
+
+
+@lru_cache(maxsize=2)
+def _simulator(name: str) -> BackendV2:
+    """The fake device as a simulator with its noise, which takes longer to make than most jobs."""
+    from qiskit_aer import AerSimulator
+
+    return AerSimulator.from_backend(_fake(name), max_parallel_threads=1)
+
+
+@lru_cache(maxsize=8)
+def _fake(name: str) -> BackendV2:
+    folder = _fake_folder(name)
+    if folder is None:
+        raise BackendError(f"there is no fake device {name!r}", FailureClass.CAPABILITY)
+    module = import_module(f"qiskit_ibm_runtime.fake_provider.backends.{folder.name}")
+    kinds = [kind for kind in vars(module).values() if getattr(kind, "backend_name", None) == name]
+    if not kinds:
+        raise BackendError(f"there is no fake device {name!r}", FailureClass.CAPABILITY)
+    return kinds[0]()

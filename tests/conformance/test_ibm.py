@@ -1,0 +1,102 @@
+"""IBM's Sampler in local mode passes the conformance suite, with each kind of mitigation as well as without."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from resources.backends.base import QuantumBackend
+from resources.backends.conformance import BackendConformance, asymmetric_problem, envelope_for
+from resources.backends.ibm_local import IbmLocal
+from resources.circuits.ising import Ising
+from resources.circuits.templates import qiskit_template
+from resources.envelope import Algorithm, EvidenceClass, Mitigation, PostProcessing
+from resources.failures import BackendError, FailureClass
+
+
+class TestIbmLocal(BackendConformance):
+    # problems of six variables, all that a small device takes; one depth, because on a noisy device of few couplings
+    # a second layer costs more fidelity than it gains
+    problems = range(0, 7, 3)
+    depths = (1,)
+
+    def backend(self) -> QuantumBackend:
+        return IbmLocal()
+
+
+def test_the_result_records_the_device() -> None:
+    backend, payload = IbmLocal(), asymmetric_problem(4, seed=1)
+    envelope = envelope_for(backend, payload, Algorithm(depth=2, ramp_lengths=(3.0,), shots=300))
+    result = backend.result(backend.submit(envelope, payload, "key"))
+    assert result.evidence_class is EvidenceClass.EMULATOR
+    assert result.backend_version.startswith("fake_oslo ")
+    assert result.calibration is not None
+    assert result.calibration["time"].startswith("20")
+    assert result.layout is not None
+    assert set(result.calibration["qubits"]) >= {str(qubit) for qubit in result.layout}
+    assert result.logical_two_qubit_gates == 2 * 6 < result.two_qubit_gates
+    assert result.success_probability is not None
+    assert 0 < result.success_probability < 1
+    deeper = envelope.model_copy(update={"algorithm": envelope.algorithm.model_copy(update={"depth": 4})})
+    again = backend.result(backend.submit(deeper, payload, "deeper"))
+    assert again.success_probability is not None
+    assert again.success_probability < result.success_probability
+
+
+@pytest.mark.parametrize("asked", [{"twirling": True}, {"dynamical_decoupling": "XY4"}])
+def test_the_vendors_mitigation_is_applied(asked: dict[str, object]) -> None:
+    backend, payload = IbmLocal(), asymmetric_problem(4, seed=2)
+    plain = Algorithm(depth=1, ramp_lengths=(3.0,), shots=512)
+    results = [
+        backend.result(backend.submit(envelope_for(backend, payload, algorithm), payload, f"key-{index}"))
+        for index, algorithm in enumerate((plain, plain.model_copy(update={"mitigation": Mitigation(**asked)})))
+    ]
+    assert results[0].samples != results[1].samples
+    assert results[1].shots == 512
+
+
+def test_readout_mitigation_moves_the_expectation_and_leaves_the_samples() -> None:
+    backend, payload = IbmLocal(), asymmetric_problem(3, seed=3)
+    algorithm = Algorithm(depth=1, ramp_lengths=(3.0,), shots=4000, mitigation=Mitigation(readout=True))
+    envelope = envelope_for(backend, payload, algorithm)
+    result = backend.result(backend.submit(envelope, payload, "key"))
+    assert result.post_processing is PostProcessing.RAW
+    assert result.expectation_raw is not None
+    assert result.expectation_mitigated is not None
+    # read-out errors pull towards the uniform mean, away from the noise-free value
+    ising = Ising.from_bqm(payload)
+    angles = ising.angles(np.array([result.parameters["gammas"]]), np.array([result.parameters["betas"]]))
+    bits = qiskit_template(ising.structure(1)).sample(angles, 20_000, seed=1)[0]
+    exact = float(payload.energies((bits, range(3))).mean())
+    assert abs(result.expectation_mitigated - exact) < abs(result.expectation_raw - exact)
+
+
+def test_postselection_drops_and_counts() -> None:
+    backend, payload = IbmLocal(), asymmetric_problem(4, seed=4)
+    algorithm = Algorithm(depth=1, ramp_lengths=(3.0,), shots=400, mitigation=Mitigation(postselect=True))
+    envelope = envelope_for(backend, payload, algorithm)
+    with pytest.raises(BackendError, match="symmetry") as refusal:
+        backend.submit(envelope, payload, "without")
+    assert refusal.value.failure_class is FailureClass.CAPABILITY
+    envelope = envelope.model_copy(update={"tags": {"symmetry": "parity=even"}})
+    result = backend.result(backend.submit(envelope, payload, "with"))
+    assert result.post_processing is PostProcessing.POSTSELECTED
+    assert result.shots + result.discarded_shots == 400
+    assert 0 < result.discarded_shots < 400
+    assert all(sample.bits.count("1") % 2 == 0 for sample in result.samples)
+
+
+def test_an_unknown_pulse_sequence_is_refused() -> None:
+    backend, payload = IbmLocal(), asymmetric_problem(3, seed=5)
+    algorithm = Algorithm(mitigation=Mitigation(dynamical_decoupling="UDD"))
+    with pytest.raises(BackendError, match="XY4") as refusal:
+        backend.submit(envelope_for(backend, payload, algorithm), payload, "key")
+    assert refusal.value.failure_class is FailureClass.CAPABILITY
+
+
+def test_an_unknown_fake_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYBRID_IBM_FAKE", "fake_atlantis")
+    missing = IbmLocal().available()
+    assert missing is not None
+    assert "fake_atlantis" in missing
+    assert "HYBRID_IBM_FAKE" in missing
