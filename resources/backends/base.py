@@ -208,6 +208,13 @@ class QuantumBackend(ABC):
                 f"{envelope.payload_variables}",
                 FailureClass.CAPABILITY,
             )
+        asked_for = sorted(name for name, value in envelope.algorithm.mitigation if value)
+        if refused := [name for name in asked_for if name not in can.mitigation]:
+            raise BackendError(
+                f"backend {self.name} does not offer mitigation {', '.join(refused)} "
+                f"(it offers {', '.join(can.mitigation) or 'none'})",
+                FailureClass.CAPABILITY,
+            )
 
 
 class Runner(Protocol):

@@ -11,10 +11,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend
 from resources.backends.readout import check_payload, counted
+from resources.circuits.device import CouplingMapName, estimate_on
 from resources.circuits.ising import Ising, Structure
 from resources.circuits.qaoa import WHOLE_RUNS, run_qaoa
 from resources.circuits.templates import Template
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: A ramp grid runs as one uninterruptible call when it is estimated to take at most this share of the time limit.
 BROADCAST_SHARE = 0.1
+#: The lattice on which estimates say what the circuit would take on a device.
+COUPLING_MAP: CouplingMapName = "heavy-hex"
 
 
 @dataclass
@@ -33,13 +36,16 @@ class GateSimulator(LocalBackend):
     """A gate-model simulator that runs QAOA.
 
     Attributes:
-        max_qubits: largest payload accepted, 1 to 26 (a statevector of 26 qubits takes 1 GiB).
+        max_qubits: largest payload accepted, 1 to ``most_qubits``.
 
     Raises:
         InputError: ``max_qubits`` out of range.
     """
 
     max_qubits: int = 16
+    #: A statevector of 26 qubits takes 1 GiB.
+    most_qubits: ClassVar[int] = 26
+    tier: ClassVar[str] = "simulator"
     #: What its rows are evidence of.
     evidence: ClassVar[EvidenceClass] = EvidenceClass.SIMULATOR
     #: Packages of the SDK; the first is the one whose version is the backend's.
@@ -48,16 +54,21 @@ class GateSimulator(LocalBackend):
     seconds_model: ClassVar[tuple[float, float, float]]
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_qubits <= 26:
-            raise InputError(self.name, "max_qubits", f"{self.max_qubits} is out of range", "use 1 to 26")
+        if not 1 <= self.max_qubits <= self.most_qubits:
+            problem = f"{self.max_qubits} is out of range"
+            raise InputError(self.name, "max_qubits", problem, f"use 1 to {self.most_qubits}")
 
     @abstractmethod
     def template(self, structure: Structure) -> Template:
         """The compiled circuit of this structure; compiled once, then taken from a cache."""
 
+    def settings(self) -> dict[str, Any]:
+        """Settings of the simulation that change its answer, for the record."""
+        return {}
+
     def capabilities(self) -> Capabilities:
         """Both QAOA forms on at most ``max_qubits`` variables."""
-        return Capabilities(self.evidence, self.max_qubits, ("qaoa-ramp", "qaoa-trained"))
+        return Capabilities(self.evidence, self.max_qubits, ("qaoa-ramp", "qaoa-trained"), tier=self.tier)
 
     def version(self) -> str:
         """Version of the simulator's package."""
@@ -69,20 +80,22 @@ class GateSimulator(LocalBackend):
         return f"backend {self.name} needs {', '.join(missing)}: install the package" if missing else None
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """Worst case: a complete graph with all fields, whose pairs run in at most n rounds a layer.
+        """Worst case: a complete graph with all fields, and what it would take on a heavy-hex lattice.
 
         Seconds = circuits × (constant + gates × (a + b·2ⁿ)), constants measured on one core; gates in a layer are
         n fields, n mixers and n(n−1)/2 couplings.
         """
         n, algorithm = envelope.payload_variables, envelope.algorithm
-        pairs = n * (n - 1) // 2
-        rounds = n - 1 + n % 2 if n > 1 else 0
+        routed = estimate_on(COUPLING_MAP, n, algorithm.depth)
         return Estimate(
             queue_seconds=0.0,
-            execution_seconds=_circuits(algorithm) * self._circuit_seconds(n, pairs + n, algorithm.depth),
+            execution_seconds=circuits_of(algorithm) * self._circuit_seconds(n, n * (n + 1) // 2, algorithm.depth),
             cost=0.0,
-            two_qubit_gates=algorithm.depth * pairs,
-            depth=1 + algorithm.depth * (rounds + 2),
+            two_qubit_gates=routed.two_qubit_gates,
+            depth=routed.depth,
+            logical_two_qubit_gates=routed.logical_two_qubit_gates,
+            logical_depth=routed.logical_depth,
+            coupling_map=routed.coupling_map,
         )
 
     def _circuit_seconds(self, n: int, terms: int, depth: int) -> float:
@@ -123,11 +136,13 @@ class GateSimulator(LocalBackend):
             width=ising.variables,
             depth=template.depth,
             two_qubit_gates=template.two_qubit_gates,
+            logical_depth=template.depth,
+            logical_two_qubit_gates=template.two_qubit_gates,
             shots=len(readout.bits),
-            calibration=self.calibration(),
+            expectation_raw=float(sum(sample.energy * sample.count for sample in samples) / len(readout.bits)),
             tuning_shots=readout.tuning_shots,
             circuits=readout.circuits,
-            parameters=readout.parameters,
+            parameters=self.settings() | readout.parameters,
             run_energies=readout.run_energies,
             timings=Timings(
                 compile=compiled - started,
@@ -137,7 +152,7 @@ class GateSimulator(LocalBackend):
         )
 
 
-def _circuits(algorithm: Algorithm) -> int:
+def circuits_of(algorithm: Algorithm) -> int:
     """Most circuits a job of this algorithm runs."""
     grid = len(algorithm.ramp_lengths) if len(algorithm.ramp_lengths) > 1 else 0
     if algorithm.name == "qaoa-ramp":

@@ -77,7 +77,7 @@ def tune(payload: dimod.BinaryQuadraticModel, ising: Ising, algorithm: Algorithm
     return Angles(gammas, betas, record)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """A QAOA circuit fitted to a device, its angles still free.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resources.circuits.ising import Ising
+from resources.circuits.mitigation import nearest_probabilities
 from resources.circuits.schedules import MIXER_RAMP, cvar, linear_ramp
 from resources.circuits.templates import Template
 
@@ -78,6 +79,7 @@ class _Meter:
     payload: dimod.BinaryQuadraticModel
     ising: Ising
     template: Template
+    confusion: np.ndarray | None = None
     shots: int = 0
     circuits: int = 0
     slowest: float = field(default=0.0, init=False)
@@ -153,11 +155,21 @@ def run_qaoa(
 
 
 def choose_angles(
-    payload: dimod.BinaryQuadraticModel, ising: Ising, template: Template, algorithm: Algorithm, deadline: float
+    payload: dimod.BinaryQuadraticModel,
+    ising: Ising,
+    template: Template,
+    algorithm: Algorithm,
+    deadline: float,
+    confusion: np.ndarray | None = None,
 ) -> Angles:
-    """The choice of angles alone: the ramp, trained where ``algorithm`` says so, in one whole run without its
-    read-out, to be sampled elsewhere. Arguments as for ``run_qaoa``."""
-    meter = _Meter(payload, ising, template)
+    """The choice of angles alone: the ramp, trained where ``algorithm`` says so, in one whole run without its read-out.
+
+    Args:
+        payload, ising, template, algorithm, deadline: as for ``run_qaoa``.
+        confusion: read-out errors of ``template``'s machine, shape ``(n, 2, 2)`` (``circuits.mitigation``): energies
+            are judged after read-out mitigation.
+    """
+    meter = _Meter(payload, ising, template, confusion)
     rng = np.random.default_rng(algorithm.seed)
     gammas, betas, record = _choose(meter, algorithm, deadline, False, rng)
     common = {"cvar_alpha": algorithm.cvar_alpha, "gamma_unit": 1.0 / ising.scale, "mixer_ramp": MIXER_RAMP}
@@ -201,6 +213,10 @@ def _scores(
     On small problems several schedules reach the same CVaR (all of the best α·N shots are equal); the mean decides.
     """
     bits = meter.sample(gammas, betas, algorithm.tuning_shots, rng)
+    if meter.confusion is not None:
+        parts = [nearest_probabilities(part, meter.confusion) for part in bits]
+        judged = [(meter.energies(states), weights) for states, weights in parts]
+        return [(cvar(values, algorithm.cvar_alpha, weights), float(weights @ values)) for values, weights in judged]
     energies = [meter.energies(part) for part in bits]
     return [(cvar(values, algorithm.cvar_alpha), float(values.mean())) for values in energies]
 

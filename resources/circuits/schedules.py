@@ -34,10 +34,15 @@ def linear_ramp(length: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
     return length * at, MIXER_RAMP * (1.0 - at)
 
 
-def cvar(energies: np.ndarray, alpha: float) -> float:
-    """Conditional value at risk: the mean of the lowest ⌈α·N⌉ of N sampled energies.
+def cvar(energies: np.ndarray, alpha: float, weights: np.ndarray | None = None) -> float:
+    """Conditional value at risk: the mean of the lowest ⌈α·N⌉ of N sampled energies, or of the lowest share α of a
+    distribution with these probabilities (``weights``, not negative, same shape).
 
     Source: P. K. Barkoutsos et al., "Improving variational quantum optimization using CVaR", Quantum 4, 256 (2020).
     """
+    if weights is not None:
+        order = np.argsort(energies)
+        below = np.minimum(np.cumsum(weights[order]) / weights.sum(), alpha)
+        return float(np.diff(below, prepend=0.0) @ energies[order] / alpha)
     kept = math.ceil(alpha * len(energies))
     return float(np.partition(energies, kept - 1)[:kept].mean())

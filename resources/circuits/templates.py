@@ -6,7 +6,6 @@ kept in a bounded cache per SDK; ``cache_info().misses`` of the two functions co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,7 +35,7 @@ class Template(Protocol):
 
 
 class QiskitTemplate:
-    """Transpiled for Aer's native gates (H, RZ, RZZ, RX); runs through its ``SamplerV2``, one thread."""
+    """A circuit that Aer can run, through its ``SamplerV2`` with these options."""
 
     def __init__(self, circuit: QuantumCircuit, options: dict[str, object]) -> None:
         self._circuit, self._options = circuit, options
@@ -51,20 +50,6 @@ class QiskitTemplate:
         readout = sampler.run([(self._circuit, angles)], shots=shots).result()[0].data.c
         # Qiskit's registers are little-endian: "little" puts qubit 0 first
         return readout.to_bool_array(order="little").astype(np.int8)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Uniform error rates of a noisy gate-model device.
-
-    Attributes:
-        one_qubit, two_qubit: depolarizing probability after each gate.
-        readout: probability that a bit is read wrongly.
-    """
-
-    one_qubit: float
-    two_qubit: float
-    readout: float
 
 
 def logical_circuit(structure: Structure) -> QuantumCircuit:
@@ -88,29 +73,14 @@ def logical_circuit(structure: Structure) -> QuantumCircuit:
 
 
 @lru_cache(maxsize=32)
-def qiskit_template(structure: Structure, noise: Noise | None = None) -> QiskitTemplate:
-    """The template of this structure for Aer's statevector simulator; with noise, for its density matrix."""
+def qiskit_template(structure: Structure, method: str = "statevector", **options: object) -> QiskitTemplate:
+    """The template of this structure for Aer's ``method`` with more of Aer's options (``device``, bond dimension …)."""
     from qiskit import transpile
     from qiskit_aer import AerSimulator
 
-    options: dict[str, object] = {"method": "statevector", "max_parallel_threads": 1}
-    if noise is not None:
-        # one density matrix serves all shots; trajectories would run the circuit once a shot
-        options |= {"method": "density_matrix", "noise_model": _noise_model(noise)}
-    compiled = transpile(logical_circuit(structure), AerSimulator(**options), optimization_level=1, seed_transpiler=0)
-    return QiskitTemplate(compiled, options)
-
-
-def _noise_model(noise: Noise) -> object:
-    from qiskit_aer.noise import NoiseModel, ReadoutError, depolarizing_error
-
-    model = NoiseModel(basis_gates=["h", "rz", "rx", "rzz"])
-    # rz is a change of frame on real devices: no pulse, no error
-    model.add_all_qubit_quantum_error(depolarizing_error(noise.one_qubit, 1), ["h", "rx"])
-    model.add_all_qubit_quantum_error(depolarizing_error(noise.two_qubit, 2), ["rzz"])
-    wrong = noise.readout
-    model.add_all_qubit_readout_error(ReadoutError([[1 - wrong, wrong], [wrong, 1 - wrong]]))
-    return model
+    options |= {"method": method, "max_parallel_threads": 1}
+    circuit = logical_circuit(structure)
+    return QiskitTemplate(transpile(circuit, AerSimulator(**options), optimization_level=1, seed_transpiler=0), options)
 
 
 class PennyLaneTemplate:
