@@ -38,8 +38,13 @@ class Home:
 
     @property
     def ledger(self) -> Path:
-        """The SQLite file of job states and landed files."""
+        """The SQLite file of job states and landed files, unless ``HYBRID_LEDGER`` names another database."""
         return self.root / "ledger.db"
+
+    @property
+    def ledger_url(self) -> str:
+        """Where job states and landed files are: the database URL in ``HYBRID_LEDGER``, else the file ``ledger``."""
+        return os.environ.get("HYBRID_LEDGER", "").strip() or f"sqlite:///{self.ledger}"
 
     @property
     def warehouse(self) -> Path:

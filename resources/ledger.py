@@ -8,6 +8,7 @@ providers (``dispatcher``).
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from resources.catalogue import Catalogue
 from resources.claims import is_alive, this_process
 from resources.database import Conflict, patient
-from resources.envelope import JobEnvelope, JobResult
+from resources.envelope import SCHEMA_VERSION, JobEnvelope, JobResult
 from resources.failures import InvariantError
 from resources.ledger_tables import (
     ENVELOPES,
@@ -344,7 +345,12 @@ class Ledger(Catalogue):
             raise InvariantError(f"the ledger has no envelope {digest}")
         try:
             envelope = JobEnvelope.model_validate_json(document)
-        except ValidationError:
+        except ValidationError as error:
+            if any(problem["loc"] == ("schema_version",) for problem in error.errors()):
+                version = json.loads(document).get("schema_version")
+                raise InvariantError(
+                    f"envelope {digest} has schema version {version}, this software reads {SCHEMA_VERSION}"
+                ) from None
             raise InvariantError(f"envelope {digest} was altered: it cannot be read any more") from None
         if envelope.digest != digest:
             raise InvariantError(f"envelope {digest} was altered: it now digests to {envelope.digest}")
