@@ -46,7 +46,7 @@ def _dispatcher(home: Home, environment: str, version: str) -> Dispatcher:
 
     home.prepare()
     policy = load(environment)
-    return Dispatcher(Ledger.at(home.ledger), ArtifactStore(home.artifacts), backend_factories(), policy)
+    return Dispatcher(Ledger(home.ledger_url), ArtifactStore(home.artifacts), backend_factories(), policy)
 
 
 @cache

@@ -8,8 +8,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resources.failures import InputError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 #: The checkout this code runs from; holds ``data/``, ``dbt_project/`` and ``dagster.yaml``.
 PROJECT = Path(__file__).resolve().parents[1]
@@ -42,9 +46,11 @@ class Home:
         return self.root / "ledger.db"
 
     @property
-    def ledger_url(self) -> str:
+    def ledger_url(self) -> str | URL:
         """Where job states and landed files are: the database URL in ``HYBRID_LEDGER``, else the file ``ledger``."""
-        return os.environ.get("HYBRID_LEDGER", "").strip() or f"sqlite:///{self.ledger}"
+        from sqlalchemy import URL
+
+        return os.environ.get("HYBRID_LEDGER", "").strip() or URL.create("sqlite", database=str(self.ledger))
 
     @property
     def warehouse(self) -> Path:
