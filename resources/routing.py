@@ -202,19 +202,24 @@ def _wanted(then: Then, asked: Asked, facts: Mapping[str, Facts]) -> list[str]:
     """The backends to choose from, best first: the one asked for, those of a tier, or the rule's."""
     tier = asked.tier or then.tier
     named = [*then.backends]
+    if asked.algorithm is not None:
+        # who insists on annealing gets the annealer, wherever the rule names it
+        named += [n for n in then.fallback if n in facts and asked.algorithm in facts[n].capabilities.algorithms]
     if tier is not None:
-
-        def key(name: str) -> tuple[float, float, str]:
-            expected = facts[name].estimate
-            return (expected.cost, expected.queue_seconds + expected.execution_seconds, name) if expected else (
-                float("inf"), float("inf"), name
-            )  # fmt: skip
-
-        of_tier = sorted((n for n, f in facts.items() if f.capabilities.tier == tier and n != HEURISTIC), key=key)
+        of_tier = [name for name, known in facts.items() if known.capabilities.tier == tier and name != HEURISTIC]
+        of_tier.sort(key=lambda name: (*_expected(facts[name]), name))
         named = [name for name in named if name in of_tier] + of_tier
     if asked.backend is not None:
         named = [asked.backend, *named]
     return list(dict.fromkeys(named))
+
+
+def _expected(found: Facts) -> tuple[float, float]:
+    """Cost and seconds of a job; unknown ones come last."""
+    expected = found.estimate
+    if expected is None:
+        return float("inf"), float("inf")
+    return expected.cost, expected.queue_seconds + expected.execution_seconds
 
 
 def _poor(when: When, policy: Policy, asked: Asked, name: str, facts: Mapping[str, Facts]) -> str | None:
@@ -263,6 +268,24 @@ def _forbidden(policy: Policy, asked: Asked, name: str, facts: Mapping[str, Fact
     return None
 
 
+def _sifted(
+    policy: Policy, then: Then, asked: Asked, facts: Mapping[str, Facts], wanted: list[str], poor: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Of the wanted backends those that can be used, best first, and why the others cannot."""
+    barred: dict[str, str] = {}
+    for name in wanted:
+        offered = facts[name].capabilities.algorithms if name in facts else ()
+        why = _forbidden(policy, asked, name, facts) or (f"{name}: {poor[name]}" if name in poor else None)
+        if why is None and asked.algorithm not in (None, *offered) and name != asked.backend:
+            why = f"{name}: it offers {', '.join(offered)}, asked is {asked.algorithm}"
+        if why:
+            barred[name] = why
+    usable = [name for name in wanted if name not in barred]
+    barred |= {name: f"{name}: it is not of tier {asked.tier}" for name in then.backends if name not in wanted}
+    # what somebody asked for is not swapped for another because it rests: its own gate reroutes it, with a record
+    return sorted(usable, key=lambda name: bool(facts[name].resting) and name != asked.backend), barred
+
+
 def _along(
     policy: Policy,
     rule: str,
@@ -271,39 +294,25 @@ def _along(
     asked: Asked,
     facts: Mapping[str, Facts],
     wanted: list[str],
-    poor: dict[str, str],
+    poor: Mapping[str, str],
     lines: list[str],
 ) -> Route:
     """The route of a rule that matches."""
     ceilings = [c for c in (asked.cost_ceiling, then.cost_ceiling) if c is not None]
     asked = replace(asked, cost_ceiling=min(ceilings) if ceilings else None)
-    barred: dict[str, str] = {}
-    usable: list[str] = []
-    for name in wanted:
-        why = _forbidden(policy, asked, name, facts) or (f"{name}: {poor[name]}" if name in poor else None)
-        offered = facts[name].capabilities.algorithms if name in facts else ()
-        if why is None and asked.algorithm not in (None, *offered) and name != asked.backend:
-            why = f"{name}: it offers {', '.join(offered)}, asked is {asked.algorithm}"
-        if why:
-            barred[name] = why
-        else:
-            usable.append(name)
+    usable, barred = _sifted(policy, then, asked, facts, wanted, poor)
     lines += [f"backend {_said(name, why)}" for name, why in barred.items()]
     if asked.backend is not None and asked.backend in barred:
         raise _nothing(f"the backend asked for cannot take {asked.instance}", [barred[asked.backend]])
     if not usable:
-        tier = asked.tier or then.tier
-        none = [f"no backend of tier {tier} is registered"] if not wanted else list(barred.values())
+        none = list(barred.values()) or [f"no backend of tier {asked.tier or then.tier} is registered"]
         raise _nothing(f"no backend of route {rule} can take {asked.instance}", none)
-    # what somebody asked for is not swapped for another because it rests: its own gate reroutes it, with a record
-    steady = [name for name in usable if not facts[name].resting or name == asked.backend]
-    usable = steady + [name for name in usable if name not in steady]
-    backend = usable[0]
+    backend, *others = usable
     can = facts[backend].capabilities
     lines.append(f"backend {backend}: taken ({_why_first(backend, asked, facts)})")
     payload = min(asked.size, can.max_variables, *(() if can.algorithms == ("annealing",) else (then.max_qubits,)))
     fallback = []
-    for name in dict.fromkeys((*usable[1:], *then.fallback)):
+    for name in dict.fromkeys((*others, *then.fallback)):
         if name == backend or name in barred:
             continue
         why = _unfit(policy, asked, name, facts, payload)
