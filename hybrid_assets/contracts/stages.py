@@ -15,6 +15,8 @@ from resources.envelope import EvidenceClass, PostProcessing
 SENSE = ("min", "max")
 EVIDENCE = tuple(e.value for e in EvidenceClass)
 QUANTUM = tuple(e.value for e in EvidenceClass if e.is_quantum)
+#: ``fallback``: what a classical heuristic at the end of a fallback chain answered in the place of a quantum job.
+ARMS = ("quantum", "surrogate", "fallback", "random_control")
 POST_PROCESSING = tuple(p.value for p in PostProcessing)
 
 
@@ -150,7 +152,7 @@ scored_candidates = _table(
     ["instance", "arm", "round", "rank"],
     {
         "envelope_digest": text("Envelope of round 0, the current job."),
-        "arm": text("Where the candidate comes from.", one_of=("quantum", "surrogate", "random_control")),
+        "arm": text("Where the candidate comes from.", one_of=ARMS),
         "round": integer("Round of the job, from 0."),
         "rank": integer("1 is the best of its arm and round.", at_least=1),
         "values": json_text("The solution in the family's terms, a list of numbers."),
@@ -175,7 +177,15 @@ scored_candidates = _table(
         "backend": text("Backend that answered, or the name of the control."),
     },
     [
-        _evidence_agrees("arm", {"quantum": QUANTUM, "surrogate": ("surrogate",), "random_control": ("classical",)}),
+        _evidence_agrees(
+            "arm",
+            {
+                "quantum": QUANTUM,
+                "surrogate": ("surrogate",),
+                "fallback": ("classical",),
+                "random_control": ("classical",),
+            },
+        ),
         _between("p_low", "p", "p_high"),
         _between("confidence_low", "confidence", "confidence_high"),
     ],

@@ -5,7 +5,8 @@ Here: the rule, one sentence of reason and the path that led there. Not here: th
 
 The rule: the best feasible objective wins. A candidate from the quantum seam is accepted when it is at least as good
 as the best classical answer within the tolerance; otherwise the answer falls back to the classical one; with nothing
-feasible somebody has to look. The random control measures, it never answers.
+feasible somebody has to look. Classical are the baselines and the heuristic that ends a fallback chain. The random
+control measures, it never answers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from hybrid_assets.evidence.comparison import Row, best, best_baseline, quantum_rows, surrogate_rows
+from hybrid_assets.evidence.comparison import Row, best, best_baseline, fallback_rows, quantum_rows, surrogate_rows
 from hybrid_assets.evidence.gaps import TOLERANCE, Sense, better, same
 from resources.envelope import EvidenceClass
 
@@ -47,9 +48,20 @@ def decide(
     """
     sense: Sense = comparison["sense"]
     proposed = _proposed(candidates, sense, tolerance)
-    classical = best_baseline(baselines, sense)
+    stood_in = fallback_rows(candidates)
+    stand_in, baseline = best(stood_in, sense), best_baseline(baselines, sense)
+    classical = _classical(baseline, stand_in, sense, tolerance)
     source = _source(proposed)
-    verdict, reason = _reason(proposed, classical, source, baselines, failure, comparison, tolerance)
+    fallback = [
+        f"answered by the {name} fallback, " + (f"best {_text(stand_in)}" if stand_in is not None else "none feasible")
+        for name in sorted({_who(row) for row in stood_in})
+    ]
+    missing = "no quantum candidate was feasible"
+    if failure is not None:
+        missing = f"the quantum job failed ({failure})"
+    elif fallback:
+        missing = f"the quantum job was {fallback[0]}"
+    verdict, reason = _reason(proposed, classical, source, baselines, missing, sense, tolerance)
     answer = {"accepted": proposed, "fallback": classical, "review": None}[verdict]
     if verdict != "accepted":
         source = "classical" if answer is not None else "none"
@@ -62,8 +74,9 @@ def decide(
     path = [
         *hops,
         *([f"quantum job: failed, {failure}"] if failure else []),
+        *[f"quantum job: {step}" for step in fallback],
         _step("candidates", proposed, f"{len(candidates)} rows"),
-        _step("baselines", classical, f"{len(baselines)} runs"),
+        _step("baselines", baseline, f"{len(baselines)} runs"),
         f"compared: winner {comparison['winner']}, reference {comparison['reference_kind']}, "
         f"relative tolerance {tolerance:g}",
         f"decision: {verdict}, source {source}",
@@ -93,10 +106,22 @@ def decide(
             "objective": float(answer["objective"]),
             "values": answer["values"],
         }
-    if verdict == "accepted" and answer is not None:
+    if answer is not None and "arm" in answer:
         record |= {key: answer[key] for key in ("confidence", "confidence_low", "confidence_high")}
         record["post_processing"] = str(answer["post_processing"])
+        if answer["arm"] == "fallback":
+            # the classical gap is that of the baselines, which it beats
+            found = comparison["reference_kind"] == "best found"
+            record["gap"] = 0.0 if found and float(answer["objective"]) == comparison["reference"] else None
     return record
+
+
+def _classical(baseline: Row | None, stand_in: Row | None, sense: Sense, tolerance: float) -> Row | None:
+    """The better classical answer; of equals the baseline, which may have a proof."""
+    if baseline is None or stand_in is None:
+        return baseline or stand_in
+    beaten = better(float(stand_in["objective"]), float(baseline["objective"]), sense, tolerance)
+    return stand_in if beaten else baseline
 
 
 def _proposed(candidates: Sequence[Row], sense: Sense, tolerance: float) -> Row | None:
@@ -127,15 +152,13 @@ def _reason(
     classical: Row | None,
     source: Source,
     baselines: Sequence[Row],
-    failure: str | None,
-    comparison: Row,
+    missing: str,
+    sense: Sense,
     tolerance: float,
 ) -> tuple[Verdict, str]:
     """The verdict and one sentence for it."""
-    sense: Sense = comparison["sense"]
     label = {"quantum": "quantum", "hybrid": "hybrid quantum-classical", "surrogate": "surrogate (classical sampler)"}
     if proposed is None:
-        missing = f"the quantum job failed ({failure})" if failure else "no quantum candidate was feasible"
         if classical is not None:
             return "fallback", f"{missing}, so the answer is the classical one: {_text(classical)}."
         refuted = next((str(r["solver"]) for r in baselines if r["status"] == "infeasible"), None)
@@ -146,7 +169,7 @@ def _reason(
     mine, theirs = float(proposed["objective"]), float(classical["objective"])
     if better(theirs, mine, sense, tolerance):
         return "fallback", f"Classical wins: {_text(classical)} against {_text(proposed)}."
-    proof = " and proves it optimal" if classical["status"] == "optimal" else ""
+    proof = " and proves it optimal" if classical.get("status") == "optimal" else ""
     if same(mine, theirs, tolerance):
         return "accepted", (
             f"Tie: the {label[source]} candidate of {_who(proposed)} has the same objective {mine:.10g} as "

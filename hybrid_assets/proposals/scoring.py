@@ -26,6 +26,7 @@ TOP = 20
 ARMS = {
     "quantum": tuple(str(c) for c in EvidenceClass if c.is_quantum),
     "surrogate": (str(EvidenceClass.SURROGATE),),
+    "fallback": (str(EvidenceClass.CLASSICAL),),
 }
 
 

@@ -146,6 +146,7 @@ def candidate(objective: float, arm: str = "quantum", **changes: Any) -> dict[st
     evidence, backend = {
         "quantum": ("simulator", "aer"),
         "surrogate": ("surrogate", "annealer"),
+        "fallback": ("classical", "heuristic"),
         "random_control": ("classical", "uniform random"),
     }[arm]
     return {
@@ -224,7 +225,7 @@ SCORED = st.lists(
     st.builds(
         candidate,
         VALUES,
-        st.sampled_from(["quantum", "surrogate", "random_control"]),
+        st.sampled_from(["quantum", "surrogate", "fallback", "random_control"]),
         feasible=st.booleans(),
         narrowed=st.booleans(),
         post_processing=st.sampled_from(["raw", "repaired", "polished"]),
@@ -258,13 +259,14 @@ def test_sides_are_never_mixed_up(
         assert made["quantum_lift"] is None
 
     decided = answer(candidates, baselines, sense)
-    seam = top([c for c in candidates if c["arm"] != "random_control"])
-    reached = [v for v in (seam, made["best_classical"]) if v is not None]
+    seam = top([c for c in candidates if c["arm"] in ("quantum", "surrogate")])
+    classical = top([*baselines, *(c for c in candidates if c["arm"] == "fallback")])
+    reached = [v for v in (seam, classical) if v is not None]
     if not reached:
         assert (decided["decision"], decided["source"], decided["feasible"]) == ("review", "none", False)
     else:
         assert decided["objective"] == pytest.approx(pick(reached), rel=1e-8)
-        accepted = seam is not None and (made["best_classical"] is None or not better(reached[1], reached[0], sense))
+        accepted = seam is not None and (classical is None or not better(reached[1], reached[0], sense))
         assert decided["decision"] == ("accepted" if accepted else "fallback")
         assert (decided["source"] == "classical") == (not accepted)
     if decided["source"] == "quantum":
@@ -378,3 +380,42 @@ def test_a_surrogate_answers_under_its_own_name() -> None:
 def test_the_random_control_never_answers() -> None:
     decided = answer([candidate(99.0, "random_control"), candidate(9.0)], [baseline(10.0)])
     assert decided["objective"] == 10.0
+
+
+def test_a_fallback_answers_as_classical_and_is_never_quantum() -> None:
+    stood_in = candidate(11.0, "fallback", post_processing="repaired")
+    made = row([stood_in], [baseline(10.0)])
+    assert (made["best_quantum"], made["best_surrogate"], made["best_classical"]) == (None, None, 10.0)
+    assert (made["winner"], made["quantum_seconds"], made["quantum_lift"]) == ("classical", 0.0, None)
+    assert (made["reference"], made["reference_kind"]) == (11.0, "best found")
+    decided = answer([stood_in], [baseline(10.0)], hops=["left aer for heuristic: no device"])
+    assert (decided["decision"], decided["source"], decided["evidence_class"]) == ("fallback", "classical", "classical")
+    assert (decided["solver_or_backend"], decided["objective"], decided["gap"]) == ("heuristic", 11.0, 0.0)
+    assert (decided["post_processing"], decided["confidence"]) == ("repaired", 0.6)
+    assert decided["reason"] == (
+        "the quantum job was answered by the heuristic fallback, best heuristic with 11, so the answer is the "
+        "classical one: heuristic with 11."
+    )
+    assert decided["path"][:2] == [
+        "left aer for heuristic: no device",
+        "quantum job: answered by the heuristic fallback, best heuristic with 11",
+    ]
+
+
+@pytest.mark.parametrize("objective", [9.0, 10.0])
+def test_a_baseline_answers_before_a_fallback_that_is_no_better(objective: float) -> None:
+    decided = answer([candidate(objective, "fallback")], [baseline(10.0, status="optimal")])
+    assert (decided["solver_or_backend"], decided["gap"], decided["confidence"]) == ("scip", 0.0, None)
+    assert f"answered by the heuristic fallback, best heuristic with {objective:g}" in decided["reason"]
+
+
+def test_a_fallback_without_a_feasible_answer_is_told() -> None:
+    decided = answer([candidate(9.0, "fallback", feasible=False)], [baseline(None)])
+    assert decided["decision"] == "review"
+    assert "answered by the heuristic fallback, none feasible" in decided["reason"]
+
+
+def test_a_quantum_candidate_beside_a_fallback_is_compared_with_it() -> None:
+    decided = answer([candidate(9.0), candidate(11.0, "fallback")], [baseline(None)])
+    assert (decided["decision"], decided["solver_or_backend"]) == ("fallback", "heuristic")
+    assert decided["reason"] == "Classical wins: heuristic with 11 against aer with 9."

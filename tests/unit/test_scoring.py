@@ -92,3 +92,17 @@ def test_shots_that_reach_the_same_objective_are_hits() -> None:
     control = rows[rows["arm"] == "random_control"]
     assert set(control["evidence_class"]) == {"classical"}
     assert control["shots"].iloc[0] == 30
+
+
+def test_a_repetition_that_a_heuristic_answered_has_an_arm_of_its_own() -> None:
+    made, prepared = instance()
+    frame = samples(
+        prepared, [(0, 0, "aer", "simulator", ["1100"]), (0, 1, "heuristic", "classical", ["0011", "1001"])]
+    )
+    rows = pd.DataFrame(score(registry.family("portfolio"), made, prepared, frame, {}, "portfolio.port", 0))
+    assert rows.groupby("arm")["backend"].agg(set).to_dict() == {
+        "quantum": {"aer"},
+        "fallback": {"heuristic"},
+        "random_control": {"uniform random"},
+    }
+    assert set(rows.loc[rows["arm"] == "fallback", "evidence_class"]) == {"classical"}
