@@ -1,96 +1,132 @@
-"""One job and one backend: send it so that it arrives once, look for it, and judge what comes back.
+"""One backend and some jobs: send them so that each arrives once, and judge what comes back.
 
-Here: retries (tenacity's), looking before anything is sent a second time, the checks on an answer. Not here: states
-and the next backend (``dispatcher``).
+Here: retries (tenacity's), what a refusal means, the checks on an answer. Not here: states and the next backend
+(``sending``), or looking for jobs whose fate is unknown (``reconciler``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_result,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
-from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
-from resources.envelope import EvidenceClass, JobEnvelope, JobResult
-from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, InvariantError
+from resources.backends.base import JobHandle, QuantumBackend
+from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Mitigation
+from resources.failures import BackendError, FailureClass, InvariantError
 
 if TYPE_CHECKING:
     import dimod
 
-#: Refusals that leave no doubt: the backend has not taken the job.
+#: Refusals that leave no doubt: the provider has not taken the job.
 _REFUSED = frozenset(FailureClass) - {FailureClass.TRANSIENT, FailureClass.BACKEND}
 #: Evidence classes, the weakest first.
 _STRENGTH = tuple(reversed(EvidenceClass))
+#: Submissions of one call, retries included.
+ATTEMPTS = 4
+
+Answer = JobHandle | BackendError
 
 
-class Ambiguous(HybridError):
-    """A backend may or may not have taken a job, and cannot be asked just now."""
+@dataclass(frozen=True)
+class Outgoing:
+    """A job as it goes out: the envelope as this backend gets it, the model, the provider's key."""
 
-    failure_class = FailureClass.TRANSIENT
+    envelope: JobEnvelope
+    payload: dimod.BinaryQuadraticModel
+    key: str
 
 
-def _retryable(error: BaseException) -> bool:
-    return isinstance(error, BackendError) and CONSEQUENCE[error.failure_class] == "retry"
+def deliver(backend: QuantumBackend, jobs: Sequence[Outgoing]) -> list[Answer]:
+    """Send jobs as one submission, with retries inside the shortest queue budget; one answer per job.
 
-
-def deliver(
-    backend: QuantumBackend, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, *, look_first: bool
-) -> JobHandle:
-    """Send with retries; before anything is sent a second time, the backend is asked whether it has it.
-
-    Args:
-        look_first: the job was sent before (another attempt), so ask before the first sending too.
-
-    Raises:
-        BackendError: it has not taken the job.
-        Ambiguous: nobody knows whether it has.
+    What may have arrived is sent again only where that is safe: the provider recognises the key, or has been asked
+    and does not have it. ``is_doubtful`` says which errors leave open whether the job arrived.
     """
-    missing = backend.available()
-    if missing:
-        raise BackendError(f"{backend.name} cannot be used: {missing}", FailureClass.CAPABILITY)
-    sent, key, look = as_sent(backend, envelope), envelope.idempotency_key, look_first
+    answers: list[Answer] = [BackendError("not sent", not_sent=True)] * len(jobs)
+    pending = list(range(len(jobs)))
+    budget = min(job.envelope.timeout.queue for job in jobs)
 
-    @retry(
-        retry=retry_if_exception(_retryable),
-        stop=stop_after_attempt(3),
-        reraise=True,
-        wait=wait_random_exponential(multiplier=0.2, max=envelope.timeout.queue),
-    )
-    def send() -> JobHandle:
-        nonlocal look
-        known = living(backend, key) if look else None
-        look = True
-        return known or backend.submit(sent, payload, key)
-
-    try:
-        return send()
-    except BackendError as error:
-        if error.failure_class in _REFUSED:
-            raise
-        # the answer may have been lost on its way back
+    def attempt() -> list[int]:
+        nonlocal pending
         try:
-            known = living(backend, key)
-        except BackendError as silence:
-            raise Ambiguous(f"{backend.name} may have the job ({error}) and cannot be asked ({silence})") from None
-        if known is None:
-            raise
-        return known
+            if len(pending) == 1:
+                job = jobs[pending[0]]
+                found: list[Answer] = [backend.submit(job.envelope, job.payload, job.key)]
+            else:
+                found = backend.submit_many([(jobs[i].envelope, jobs[i].payload, jobs[i].key) for i in pending])
+        except BackendError as error:
+            found = [error] * len(pending)
+        for index, answer in zip(pending, found, strict=True):
+            answers[index] = answer
+        pending = [index for index in pending if _again(backend, jobs[index].key, answers, index, budget)]
+        return pending
+
+    backoff = wait_random_exponential(multiplier=0.2, max=10.0)
+
+    def pause(state: RetryCallState) -> float:
+        asked = [getattr(answers[index], "retry_after", None) or 0.0 for index in pending]
+        return max([backoff(state), *asked])
+
+    Retrying(
+        retry=retry_if_result(bool),
+        stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(budget),
+        wait=pause,
+        retry_error_callback=lambda _: None,
+    )(attempt)
+    return answers
 
 
-def living(backend: QuantumBackend, key: str) -> JobHandle | None:
-    """The backend's job with this key, unless it ended without a result."""
-    handle = backend.find(key)
-    if handle is None or backend.status(handle) in (ProviderStatus.FAILED, ProviderStatus.CANCELLED):
-        return None
-    return handle
+def _again(backend: QuantumBackend, key: str, answers: list[Answer], index: int, budget: float) -> bool:
+    """Whether to send a job once more; may find out that it has arrived."""
+    answer, can = answers[index], backend.capabilities()
+    if not isinstance(answer, BackendError):
+        return False
+    if answer.failure_class is FailureClass.SATURATION:
+        return answer.retry_after is not None and answer.retry_after <= min(budget, 10.0)
+    if answer.failure_class is not FailureClass.TRANSIENT:
+        return False
+    if answer.not_sent or can.idempotent or not can.remote:
+        return True
+    if not can.lookup or can.settling_seconds > 0:
+        return False
+    try:
+        known = backend.find(key)
+    except BackendError:
+        return False
+    if known is not None:
+        answers[index] = known
+    return known is None
+
+
+def is_doubtful(backend: QuantumBackend, error: BackendError) -> bool:
+    """Whether the job may have arrived in spite of the error."""
+    return backend.capabilities().remote and not error.not_sent and error.failure_class not in _REFUSED
 
 
 def as_sent(backend: QuantumBackend, envelope: JobEnvelope) -> JobEnvelope:
-    """The envelope as this backend gets it: another kind of machine answers with its own algorithm."""
-    offered = backend.capabilities().algorithms
-    if backend.name == envelope.backend or envelope.algorithm.name in offered:
+    """The envelope as this backend gets it: another kind of machine answers with its own algorithm, and a fallback
+    without the mitigation it does not offer."""
+    if backend.name == envelope.backend:
         return envelope
-    return envelope.model_copy(update={"algorithm": envelope.algorithm.model_copy(update={"name": offered[0]})})
+    can, algorithm = backend.capabilities(), envelope.algorithm
+    changes: dict[str, object] = {}
+    if algorithm.name not in can.algorithms:
+        changes["name"] = can.algorithms[0]
+    asked = {name for name, value in algorithm.mitigation.model_dump().items() if value}
+    if asked - set(can.mitigation):
+        changes["mitigation"] = Mitigation()
+    if not changes:
+        return envelope
+    return envelope.model_copy(update={"algorithm": algorithm.model_copy(update=changes)})
 
 
 def verify(result: JobResult, backend: QuantumBackend, envelope: JobEnvelope) -> None:

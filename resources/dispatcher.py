@@ -1,35 +1,36 @@
-"""Dispatch: intent first, then submit, then the result, each step a transaction in the ledger.
+"""Dispatch: the public face of the control plane. Jobs go in as envelopes; results come out, each exactly once.
 
-Here: submit, result, recovery after a crash, the fallback path with its reasons. Not here: one sending to one backend
-(``delivery``), SDK calls (``backends``), or policy about who may ask for what. Which failures are retried, rerouted or
+Here: submit, result, reconcile, cancel, replay, approvals and controls. Not here: how a job is sent (``sending``),
+looked at (``reconciler``), held back (``gates``) or passed on (``fallback``). Which failures are retried, rerouted or
 stopped is ``failures.CONSEQUENCE``.
-
-Who may change a job: the process that claimed its current attempt. Every change names the state (and, while sending,
-the attempt) it starts from, so of two processes one goes on and the other sees ``Conflict`` and looks again.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
-from resources.artifacts import ArtifactStore
-from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
-from resources.delivery import Ambiguous, deliver, living, verify
-from resources.envelope import Hop, JobEnvelope, JobResult
-from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, InvariantError
-from resources.ledger import Conflict, Job, Ledger, is_alive, job_id_of, result_of, this_process
+from resources import audit, reconciler
+from resources.backends.base import Estimate, JobHandle, ProviderStatus
+from resources.control_plane import REVIEW, ControlPlane
+from resources.controls import Mode
+from resources.database import patient
+from resources.delivery import as_sent
+from resources.envelope import JobEnvelope, JobResult
+from resources.failures import FailureClass, HybridError, InputError
+from resources.fallback import fresh_submission
+from resources.ledger import Conflict, job_id_of, result_of, this_process
+from resources.ledger_tables import TERMINAL, Job
+from resources.reconciler import Reconciled
+from resources.sending import Sent, lease_seconds, send
 
-if TYPE_CHECKING:
-    import dimod
-
-#: The backend cannot answer just now: what it has stays there, and the next look may succeed.
-_LATER = frozenset({FailureClass.TRANSIENT, FailureClass.SATURATION})
+#: States of a job that has ended without a result.
+WITHOUT_RESULT = ("failed", "cancelled", "timed_out", "rejected")
+#: The repetition of the first replay of a job; each further one counts up.
+FIRST_REPLAY = 1_000_000
 
 
 class JobFailed(HybridError):
@@ -45,54 +46,61 @@ class JobFailed(HybridError):
         return (type(self), (self.job,))
 
 
-class Dispatcher:
-    """Sends jobs and brings results back, exactly once per idempotency key.
+class Dispatcher(ControlPlane):
+    """Sends jobs and brings results back, exactly once per idempotency key. All methods are safe to call again."""
 
-    Args:
-        ledger: durable states.
-        artifacts: payloads and results.
-        backends: constructors by registered name; a backend is made when first used.
-    """
-
-    def __init__(
-        self, ledger: Ledger, artifacts: ArtifactStore, backends: Mapping[str, Callable[[], QuantumBackend]]
-    ) -> None:
-        self.ledger, self.artifacts, self._factories = ledger, artifacts, dict(backends)
-        self._backends: dict[str, QuantumBackend] = {}
-
-    def backend(self, name: str) -> QuantumBackend:
-        """The backend of this name.
-
-        Raises:
-            BackendError: class ``capability`` when it is not registered or its package is missing.
-        """
-        if name not in self._backends:
-            if name not in self._factories:
-                raise BackendError(
-                    f"no backend is registered as {name!r} (registered: {', '.join(sorted(self._factories))})",
-                    FailureClass.CAPABILITY,
-                )
-            try:
-                self._backends[name] = self._factories[name]()
-            except ImportError as error:
-                raise BackendError(f"backend {name} cannot be loaded: {error}", FailureClass.CAPABILITY) from error
-        return self._backends[name]
-
-    @property
-    def backend_names(self) -> tuple[str, ...]:
-        """Registered names, sorted."""
-        return tuple(sorted(self._factories))
+    # --- jobs in ----------------------------------------------------------------------------------------------------
 
     def submit(self, envelope: JobEnvelope) -> Job:
-        """Intent, submit, and for local backends the result; safe to call again at any time.
+        """Intent, submit, and for local backends the result.
 
         A failed or timed-out job is sent again as a new attempt; what a dead process left is taken over.
 
         Raises:
             HybridError: class ``internal`` or ``circuit``, a defect, which the job's row records as well.
-            BackendError: the backend that holds the job, or may hold it, cannot be used from here.
         """
         return self._bring(envelope, again=True)
+
+    def submit_many(self, envelopes: Sequence[JobEnvelope]) -> list[Job]:
+        """Submit several jobs; those for the same remote backend go to the provider as few submissions as it takes."""
+        if not envelopes:
+            return []
+        lease = max(lease_seconds(envelope) for envelope in envelopes)
+        intended = self.ledger.intend_many(envelopes, lease)
+        together: dict[str, list[Sent]] = {}
+        for job, envelope in zip(intended, envelopes, strict=True):
+            fresh = job.state == "intended" and job.claimed_by == this_process()
+            if fresh and self.is_remote(job.backend):
+                together.setdefault(job.backend, []).append((job, envelope))
+        done: dict[str, Job] = {}
+        for name, batch in together.items():
+            distinct = list({job.job_id: (job, envelope) for job, envelope in batch}.values())
+            size = max(1, self.backend(name).capabilities().batch)
+            for start in range(0, len(distinct), size):
+                done |= {job.job_id: job for job in send(self, distinct[start : start + size])}
+        # what was refused there goes on alone; so does all that is not remote
+        return [
+            done[job.job_id]
+            if job.job_id in done and done[job.job_id].state != "intended"
+            else self._bring(envelope, again=True)
+            for job, envelope in zip(intended, envelopes, strict=True)
+        ]
+
+    def run(self, envelope: JobEnvelope, patience: float | None = None) -> JobResult | None:
+        """Bring an envelope to its result, ``None`` while it is pending.
+
+        A job that failed before is sent again as a new attempt. Where another process runs it on a local backend just
+        now, this one waits for its answer.
+
+        Args:
+            patience: seconds to wait, by default the envelope's total budget.
+
+        Raises:
+            JobFailed: the job ended without a result.
+        """
+        if patience is None:
+            patience = envelope.timeout.total
+        return self._result(self._bring(envelope, True, patience), envelope)
 
     def result(self, envelope: JobEnvelope) -> JobResult | None:
         """The result of a submitted envelope, ``None`` while it is pending; marked ``cached`` when another envelope
@@ -101,20 +109,29 @@ class Dispatcher:
         Raises:
             JobFailed: the job ended without a result.
         """
-        job = self.ledger.intend(envelope)
-        if job.state in ("submitted", "running"):
-            try:
-                job = self._collect(job, self.ledger.envelope(job.envelope_digest))
-            except Conflict:
-                job = self.ledger.job(job.job_id)
-        if job.state in ("failed", "cancelled", "timed_out", "rejected"):
-            raise JobFailed(job)
-        if job.state != "succeeded":
-            return None
-        result = self._stored(job)
-        if job.envelope_digest == envelope.digest:
-            return result
-        return result.model_copy(update={"envelope_digest": envelope.digest, "cached": True})
+        return self._result(self._bring(envelope, again=False), envelope)
+
+    def wait(self, envelope: JobEnvelope, seconds: float, progress: Callable[[Job], None] = lambda _: None) -> Job:
+        """Reconcile until the envelope's job has ended or waits for a person, at most so many seconds."""
+        until, job = time.monotonic() + seconds, self.ledger.intend(envelope)
+        while job.state not in TERMINAL and job.state != "awaiting_approval" and time.monotonic() < until:
+            reconciler.reconcile(self)
+            job = self.ledger.job(job.job_id)
+            progress(job)
+            if job.state not in TERMINAL:
+                time.sleep(0.2)
+        return job
+
+    def reconcile(self, *, limit: int = 200, local: bool = True) -> Reconciled:
+        """One round over all jobs that are due (``reconciler.reconcile``)."""
+        return reconciler.reconcile(self, limit=limit, local=local)
+
+    def estimate(self, envelope: JobEnvelope) -> Estimate:
+        """Queue, run time, size and cost of a job on its backend, before anything is sent."""
+        backend = self.backend(envelope.backend)
+        return backend.estimate(as_sent(backend, envelope))
+
+    # --- results ----------------------------------------------------------------------------------------------------
 
     def job_id(self, envelope: JobEnvelope) -> str:
         """The id of the job that answers this envelope."""
@@ -128,254 +145,247 @@ class Dispatcher:
         """
         return self._stored(self.ledger.job(job_id))
 
-    def run(self, envelope: JobEnvelope, patience: float | None = None) -> JobResult | None:
-        """Submit, then wait up to ``patience`` seconds (default: the envelope's total) if another process holds the
-        job."""
-        deadline = time.monotonic() + (envelope.timeout.total if patience is None else patience)
-        job = self.submit(envelope)
-        while job.state == "submitting" and time.monotonic() < deadline:
-            time.sleep(0.1)
-            job = self._bring(envelope, again=False)
-        return self.result(envelope)
-
-    # --- inside -----------------------------------------------------------------------------------------------------
+    def _result(self, job: Job, envelope: JobEnvelope) -> JobResult | None:
+        if job.state in WITHOUT_RESULT:
+            raise JobFailed(job)
+        if job.state != "succeeded":
+            return None
+        result = self._stored(job)
+        if job.envelope_digest == envelope.digest:
+            return result
+        return result.model_copy(update={"envelope_digest": envelope.digest, "cached": True})
 
     def _stored(self, job: Job) -> JobResult:
         if job.result_ref is None:
             raise JobFailed(job)
         return result_of(job, self.artifacts.get(job.result_ref))
 
-    def _bring(self, envelope: JobEnvelope, again: bool) -> Job:
-        """Bring a job as far as this process can; ``again``: also one that has ended without a result."""
-        job = self.ledger.intend(envelope)
-        while True:
-            try:
-                return self._advance(job, again)
-            except Conflict:
-                # another process was faster: go on from where it has brought the job; its failure is our answer too
-                job, again = self.ledger.job(job.job_id), False
+    # --- one job, step by step --------------------------------------------------------------------------------------
 
-    def _advance(self, job: Job, again: bool) -> Job:
-        envelope = self.ledger.envelope(job.envelope_digest)
-        if job.state == "submitting" and _abandoned(job, envelope):
-            job = self.ledger.move(
-                job.job_id,
-                "ambiguous",
-                f"{job.claimed_by} died while submitting",
-                expect="submitting",
-                attempt=job.attempts,
-            )
-        if job.state == "ambiguous":
-            job = self._reconcile(job, envelope)
-        if job.state in ("submitted", "running"):
-            return self._collect(job, envelope)
+    def _bring(self, envelope: JobEnvelope, again: bool, patience: float = 0.0) -> Job:
+        """Bring a job as far as this process can.
+
+        Args:
+            again: also one that has ended without a result.
+            patience: seconds to wait for another process that works on it.
+        """
+        job = self.ledger.intend(envelope, claim_seconds=lease_seconds(envelope))
+        until = time.monotonic() + patience
         if again and job.state in ("failed", "timed_out"):
-            job = self.ledger.move(
-                job.job_id, "intended", "asked for again", expect=job.state, attempt=job.attempts, error=None
-            )
-        if job.state != "intended":
-            return job
-        job = self.ledger.move(
-            job.job_id,
-            "submitting",
-            f"to {envelope.backend}",
-            expect="intended",
-            attempt=job.attempts,
-            attempts=job.attempts + 1,
-            claimed_by=this_process(),
-            backend=envelope.backend,
-            provider_id=None,
-            fallback_path="[]",
-        )
-        return self._send(job, envelope)
+            try:
+                job = self._once_more(job, envelope)
+            except Conflict:
+                job = self.ledger.job(job.job_id)
+        while job.state not in TERMINAL and job.state != "awaiting_approval" and not self._is_later(job):
+            stored = self.ledger.envelope(job.envelope_digest)
+            if not self._is_ours(job, stored):
+                if time.monotonic() >= until:
+                    return job
+                # its answer, or its failure, is ours too
+                time.sleep(0.02)
+                job = self.ledger.job(job.job_id)
+                continue
+            try:
+                after = self._step(job, stored)
+            except Conflict:
+                # another process was faster: go on from where it has brought the job
+                job = self.ledger.job(job.job_id)
+                continue
+            if (after.state, after.hop, after.attempts) == (job.state, job.hop, job.attempts):
+                return after
+            job = after
+        return job
 
-    def _reconcile(self, job: Job, envelope: JobEnvelope) -> Job:
-        """Adopt an ambiguous job if its backend knows the key; else it never got there."""
-        try:
-            handle = living(self.backend(job.backend), envelope.idempotency_key)
-        except BackendError as error:
-            if error.failure_class in _LATER:
-                return job
-            raise
-        if handle is None:
-            return self.ledger.move(
-                job.job_id, "intended", f"{job.backend} has no such job", expect="ambiguous", attempt=job.attempts
-            )
+    @staticmethod
+    def _is_later(job: Job) -> bool:
+        """Whether the job is out, or held back, until its next look."""
+        due = job.look_at is None or job.look_at <= datetime.now(UTC)
+        return not due and job.state != "submitting"
+
+    def _is_ours(self, job: Job, envelope: JobEnvelope) -> bool:
+        """Whether this process may work on the job now."""
+        if job.state == "submitting":
+            # perhaps another thread of this process
+            return reconciler.is_abandoned(job, envelope)
+        until = job.claimed_until
+        if job.claimed_by == this_process() and until is not None and until > datetime.now(UTC):
+            return True
+        return self.ledger.claim(job.job_id, lease_seconds(envelope))
+
+    def _step(self, job: Job, envelope: JobEnvelope) -> Job:
+        if job.state == "intended":
+            return send(self, [(job, envelope)])[0]
+        if job.state == "submitting":
+            return reconciler.take_over(self, job, envelope)
+        if job.state == "ambiguous":
+            return reconciler.look_for(self, job, envelope)
+        done = reconciler.look(self, job.backend, [(job, envelope)])
+        return done[0] if done else self.ledger.job(job.job_id)
+
+    def _once_more(self, job: Job, envelope: JobEnvelope) -> Job:
+        """A new attempt at a job that ended without a result, from the first position of its way."""
         return self.ledger.move(
             job.job_id,
-            "submitted",
-            f"found at {job.backend} by its key",
-            expect="ambiguous",
-            attempt=job.attempts,
-            provider_id=handle.provider_id,
-        )
-
-    def _send(self, job: Job, envelope: JobEnvelope) -> Job:
-        """Send a claimed job along the chain of backends until one takes it."""
-        hops: list[Hop] = []
-        chain = (envelope.backend, *envelope.fallback)
-        try:
-            payload = self._payload(envelope)
-            for position, name in enumerate(chain):
-                following = chain[position + 1] if position + 1 < len(chain) else None
-                try:
-                    handle = deliver(self.backend(name), envelope, payload, look_first=job.attempts > 1)
-                    break
-                except BackendError as error:
-                    stop = CONSEQUENCE[error.failure_class] == "stop"
-                    hops.append(
-                        Hop(
-                            backend=name,
-                            failure_class=error.failure_class,
-                            reason=str(error),
-                            next_backend=None if stop else following,
-                        )
-                    )
-                    if stop or following is None:
-                        raise
-                    # written before the next one is called, so that a successor asks the right one
-                    job = self.ledger.move(
-                        job.job_id,
-                        "submitting",
-                        f"to {following} after {name}: {error}",
-                        expect="submitting",
-                        attempt=job.attempts,
-                        backend=following,
-                        fallback_path=_as_json(hops),
-                    )
-            try:
-                # a local backend has the result already: nobody ever sees its job as submitted and without one
-                if self.backend(job.backend).status(handle) is ProviderStatus.SUCCEEDED:
-                    return self._store(job, envelope, handle)
-            except BackendError as error:
-                if error.failure_class not in _LATER:
-                    raise
-            job = self.ledger.move(
-                job.job_id,
-                "submitted",
-                f"to {job.backend}",
-                expect="submitting",
-                attempt=job.attempts,
-                provider_id=handle.provider_id,
-            )
-        except Conflict:
-            raise
-        except Ambiguous as error:
-            return self.ledger.move(job.job_id, "ambiguous", str(error), expect="submitting", attempt=job.attempts)
-        except Exception as error:
-            return self._fail(job, error, hops)
-        except BaseException:
-            # interrupted: this process may live on, so the claim is given back and the next caller looks again
-            with suppress(Exception):
-                self.ledger.move(
-                    job.job_id, "ambiguous", "interrupted while submitting", expect="submitting", attempt=job.attempts
-                )
-            raise
-        return self._collect(job, envelope)
-
-    def _fail(self, job: Job, error: Exception, hops: list[Hop]) -> Job:
-        """Record why a job ended; a defect is raised as well."""
-        kind = error.failure_class if isinstance(error, HybridError) else FailureClass.INTERNAL
-        # the text of a foreign exception may quote what it was given: its first line is enough
-        reason = str(error) if isinstance(error, HybridError) else f"{type(error).__name__}: {error}".split("\n")[0]
-        if hops:
-            left = [f"{hop.backend}: {hop.reason}" for hop in hops]
-            reason = " → ".join(left if hops[-1].reason == str(error) else [*left, f"{job.backend}: {reason}"])
-        failed = self.ledger.move(
-            job.job_id,
-            "failed",
-            reason[:2000],
+            "intended",
+            "asked for again",
             expect=job.state,
             attempt=job.attempts,
-            error=f"{kind}: {reason}"[:2000],
-            fallback_path=_as_json(hops),
+            **fresh_submission(job),
+            backend=envelope.backend,
+            hop=0,
+            error=None,
+            fallback_path="[]",
+            began_at=None,
+            ended_at=None,
         )
-        if kind in (FailureClass.INTERNAL, FailureClass.CIRCUIT):
-            raise error
-        return failed
 
-    def _payload(self, envelope: JobEnvelope) -> dimod.BinaryQuadraticModel:
-        import dimod
+    # --- people -----------------------------------------------------------------------------------------------------
 
-        payload = dimod.BinaryQuadraticModel.from_file(io.BytesIO(self.artifacts.get(envelope.payload_ref)))
-        if payload.num_variables != envelope.payload_variables:
-            raise InvariantError(
-                f"payload {envelope.payload_ref} has {payload.num_variables} variables, its envelope says "
-                f"{envelope.payload_variables}"
-            )
-        return payload
-
-    def _collect(self, job: Job, envelope: JobEnvelope) -> Job:
-        """Store the result of a submitted job if the provider has it."""
-        try:
-            backend = self.backend(job.backend)
-            handle = backend.find(envelope.idempotency_key)
-            if handle is None:
-                raise BackendError(f"{job.backend} has lost the job", FailureClass.BACKEND)
-            status = backend.status(handle)
-            if status is ProviderStatus.RUNNING and job.state == "submitted":
-                return self.ledger.move(job.job_id, "running", "as the provider says", expect="submitted")
-            if status in (ProviderStatus.QUEUED, ProviderStatus.RUNNING):
-                return job
-            if status is ProviderStatus.CANCELLED:
-                return self.ledger.move(
-                    job.job_id,
-                    "cancelled",
-                    "as the provider says",
-                    expect=job.state,
-                    error=f"backend: {job.backend} cancelled it",
-                )
-            if status is ProviderStatus.FAILED:
-                raise BackendError(f"{job.backend} says that the job failed", FailureClass.BACKEND)
-            return self._store(job, envelope, handle)
-        except Conflict:
-            raise
-        except Exception as error:
-            if isinstance(error, BackendError) and error.failure_class in _LATER:
-                return job
-            if isinstance(error, BackendError) and error.failure_class is FailureClass.CAPABILITY:
-                # it cannot be asked from here at all; the job is where it was
-                raise
-            return self._fail(job, error, _hops(job))
-
-    def _store(self, job: Job, envelope: JobEnvelope, handle: JobHandle) -> Job:
-        """Fetch, verify and keep a finished job's result.
+    @patient
+    def decide(self, job_id: str, decision: Literal["approved", "rejected"], *, by: str, reason: str) -> Job:
+        """Answer a job that waits for a person.
 
         Raises:
-            InvariantError: it answers another job, or claims more than its backend can be.
+            InputError: it waits for nobody, or there is no name or reason.
         """
-        backend = self.backend(job.backend)
-        result = backend.result(handle)
-        verify(result, backend, envelope)
-        result = result.model_copy(
-            update={
-                "envelope_digest": job.envelope_digest,
-                "attempts": job.attempts,
-                "fallback_path": tuple(_hops(job)),
-            }
+        job = self.known_job(job_id)
+        if job.state != "awaiting_approval":
+            raise InputError(job_id, "state", f"it is {job.state}, nobody is asked", "see `hybrid jobs --waiting`")
+        envelope = self.ledger.envelope(job.envelope_digest)
+        columns: dict[str, Any] = {"error": f"capability: rejected by {by}: {reason}"}
+        if decision == "approved":
+            columns = {"look_at": datetime.now(UTC)}
+            if job.backend == REVIEW:
+                # every backend was left: the way begins anew
+                columns = {**fresh_submission(job), "backend": envelope.backend, "hop": 0, "began_at": None}
+        with self.ledger.transaction() as tx:
+            self.approvals.decide(tx, job_id, decision, by, reason)
+            return self.ledger.move(
+                job_id,
+                "intended" if decision == "approved" else "rejected",
+                f"{decision} by {by}: {reason}",
+                expect="awaiting_approval",
+                tx=tx,
+                **columns,
+            )
+
+    def cancel(self, job_id: str, *, by: str, reason: str) -> Job:
+        """Stop a job, at its provider too; one that has finished meanwhile keeps its result.
+
+        Raises:
+            InputError: it has ended, or is being submitted just now.
+            BackendError: the provider cannot be reached; nothing has changed.
+        """
+        job = self.known_job(job_id)
+        if job.state in TERMINAL:
+            raise InputError(job_id, "state", f"it has ended as {job.state}", "cancel jobs that are open")
+        if job.state == "submitting":
+            raise InputError(job_id, "state", "it is being submitted just now", "try again in a moment")
+        envelope = self.ledger.envelope(job.envelope_digest)
+        if job.state == "ambiguous":
+            job = reconciler.look_for(self, job, envelope)
+        self.audit.append(
+            actor=by,
+            action="cancel",
+            job_id=job_id,
+            subject=job.backend,
+            reason=reason,
+            policy_version=self.policy.version,
         )
-        reference = self.artifacts.put(result.model_dump_json().encode())
+        if job.state in ("submitted", "running"):
+            backend, handle = self.backend(job.backend), JobHandle(job.backend, job.provider_id or "", job.provider_key)
+            backend.cancel(handle)
+            if backend.status(handle) is not ProviderStatus.CANCELLED:
+                # it finishes or is still stopping: the next look tells
+                return self.ledger.touch(job_id, look_at=datetime.now(UTC))
         return self.ledger.move(
-            job.job_id,
-            "succeeded",
-            f"result {reference}",
+            job_id,
+            "cancelled",
+            f"cancelled by {by}: {reason}",
             expect=job.state,
             attempt=job.attempts,
-            through="submitted" if job.state == "submitting" else None,
-            provider_id=handle.provider_id,
-            result_ref=reference,
+            also=lambda tx: self.spending.release(tx, job),
+            error=f"input: cancelled by {by}: {reason}",
         )
 
+    def replay(self, job_id: str, *, by: str, reason: str, backend: str | None = None) -> Job:
+        """Run a job again from its envelope, on the same or another backend, linked to the original.
 
-def _abandoned(job: Job, envelope: JobEnvelope) -> bool:
-    """Whether the claiming process is dead, or (another host, a reused process number) silent for far too long."""
-    patience = 2 * envelope.timeout.total * (1 + len(envelope.fallback))
-    return not is_alive(job.claimed_by) or (datetime.now(UTC) - job.updated_at).total_seconds() > patience
+        Raises:
+            InputError: no such job or backend, or too many replays in this hour.
+        """
+        original = self.known_job(job_id)
+        if backend is not None and backend not in self.backend_names:
+            raise InputError(
+                "--backend", backend, "no backend has this name", f"use one of {', '.join(self.backend_names)}"
+            )
+        hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+        recent = sum(row["action"] == "replay" and row["at"] >= hour_ago for row in self.audit.rows())
+        if recent >= self.policy.replay.per_hour:
+            raise InputError(
+                job_id,
+                "replay",
+                f"{recent} jobs were replayed in the last hour, the policy allows {self.policy.replay.per_hour}",
+                "wait, or raise replay.per_hour in the policy",
+            )
+        envelope = self.ledger.envelope(original.envelope_digest)
+        changes = {
+            "replay_of": original.envelope_digest,
+            "backend": backend or envelope.backend,
+            "fallback": (),
+            "correlation_id": original.correlation_id,
+        }
+        repetition = FIRST_REPLAY
+        while True:
+            again = JobEnvelope.model_validate({**envelope.model_dump(), **changes, "repetition": repetition})
+            if not self._known(job_id_of(again)):
+                break
+            repetition += 1
+        with self.ledger.transaction() as tx:
+            audit.append(
+                tx,
+                actor=by,
+                action="replay",
+                job_id=job_id_of(again),
+                subject=job_id,
+                reason=reason,
+                policy_version=self.policy.version,
+                detail={"backend": again.backend},
+            )
+            self.ledger.intend(again, tx=tx)
+        return self._bring(again, again=False)
 
+    def control(self, backend: str, mode: Mode, *, by: str, reason: str) -> None:
+        """Pause, drain, kill or open a backend for all processes.
 
-def _as_json(hops: list[Hop]) -> str:
-    return json.dumps([hop.model_dump() for hop in hops])
+        Raises:
+            InputError: no such backend, or no name or reason.
+        """
+        if backend not in self.backend_names:
+            raise InputError(
+                "backend", backend, "no backend has this name", f"use one of {', '.join(self.backend_names)}"
+            )
+        self.controls.set(backend, mode, by, reason)
 
+    def _known(self, job_id: str) -> bool:
+        with suppress(HybridError):
+            return bool(self.ledger.job(job_id))
+        return False
 
-def _hops(job: Job) -> list[Hop]:
-    return [Hop.model_validate(hop) for hop in json.loads(job.fallback_path)]
+    def known_job(self, job_id: str) -> Job:
+        """The job with this id, or the only one whose id begins so.
+
+        Raises:
+            InputError: there is none, or several.
+        """
+        with suppress(HybridError):
+            return self.ledger.job(job_id)
+        found = [job for job in self.ledger.jobs() if job.job_id.startswith(job_id)]
+        if len(found) != 1:
+            raise InputError(
+                job_id,
+                "job",
+                "several jobs begin so" if found else "there is no such job",
+                "see `hybrid jobs` for the ids",
+            )
+        return found[0]

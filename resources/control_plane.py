@@ -1,0 +1,133 @@
+"""What the modules of the control plane share: the stores, the policy, and the backends by name.
+
+Here: construction of a backend when it is first used, payloads and results by reference. Not here: what may be sent
+(``gates``), sending (``sending``), looking (``reconciler``) or the public face (``dispatcher``).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from resources.artifacts import ArtifactStore
+from resources.audit import AuditLog
+from resources.backends.base import LocalBackend, QuantumBackend, Runner
+from resources.breaker import Breakers
+from resources.cache import ResultCache
+from resources.controls import Approvals, Controls
+from resources.envelope import Hop, JobEnvelope
+from resources.failures import BackendError, FailureClass, InvariantError
+from resources.ledger import Ledger
+from resources.ledger_tables import Job
+from resources.money import Spending
+from resources.policy import Policy
+
+if TYPE_CHECKING:
+    import dimod
+
+#: Positions of a fallback policy that are no backends: an earlier result answers, or a person decides.
+CACHED, REVIEW = "cached", "review"
+
+
+class ControlPlane:
+    """Stores, policy and backends.
+
+    Args:
+        ledger: durable states.
+        artifacts: payloads and results.
+        backends: constructors by registered name; a backend is made when first used.
+        policy: prices, budgets, approvals, limits.
+        runner: runs the jobs of local backends; ``None``: in this process.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        artifacts: ArtifactStore,
+        backends: Mapping[str, Callable[[], QuantumBackend]],
+        policy: Policy | None = None,
+        runner: Runner | None = None,
+    ) -> None:
+        self.ledger, self.artifacts, self._factories = ledger, artifacts, dict(backends)
+        self.policy, self.runner = policy or Policy(), runner
+        self.audit, self.controls, self.approvals = AuditLog(ledger), Controls(ledger), Approvals(ledger)
+        self.breakers = Breakers(ledger, self.policy.breaker, self.policy.version)
+        self.spending = Spending(ledger, self.policy)
+        self.cache = ResultCache(ledger, self.policy.cache)
+        self._backends: dict[str, QuantumBackend] = {}
+        self._versions: dict[str, str] = {}
+
+    def backend(self, name: str) -> QuantumBackend:
+        """The backend of this name.
+
+        Raises:
+            BackendError: class ``capability`` when it is not registered or its package is missing.
+        """
+        if name not in self._backends:
+            if name not in self._factories:
+                raise BackendError(
+                    f"no backend is registered as {name!r} (registered: {', '.join(sorted(self._factories))})",
+                    FailureClass.CAPABILITY,
+                )
+            try:
+                made = self._factories[name]()
+            except ImportError as error:
+                raise BackendError(f"backend {name} cannot be loaded: {error}", FailureClass.CAPABILITY) from error
+            if isinstance(made, LocalBackend) and made.runner is None:
+                made.runner = self.runner
+            self._backends[name] = made
+        return self._backends[name]
+
+    @property
+    def backend_names(self) -> tuple[str, ...]:
+        """Registered names, sorted."""
+        return tuple(sorted(self._factories))
+
+    def is_remote(self, name: str) -> bool:
+        """Whether a backend answers later; unknown ones and pseudo-backends do not."""
+        return name in self._factories and self.backend(name).capabilities().remote
+
+    def version(self, name: str) -> str:
+        """Version of a backend, asked once."""
+        if name not in self._versions:
+            self._versions[name] = self.backend(name).version()
+        return self._versions[name]
+
+    def payload(self, envelope: JobEnvelope) -> dimod.BinaryQuadraticModel:
+        """The model behind an envelope.
+
+        Raises:
+            InvariantError: missing, altered, or of another size.
+        """
+        import dimod
+
+        payload = dimod.BinaryQuadraticModel.from_file(io.BytesIO(self.artifacts.get(envelope.payload_ref)))
+        if payload.num_variables != envelope.payload_variables:
+            raise InvariantError(
+                f"payload {envelope.payload_ref} has {payload.num_variables} variables, its envelope says "
+                f"{envelope.payload_variables}"
+            )
+        return payload
+
+
+def chain_of(envelope: JobEnvelope) -> tuple[str, ...]:
+    """All positions of an envelope's way: its backend, then the fallback policy."""
+    return (envelope.backend, *envelope.fallback)
+
+
+def hops_of(job: Job) -> list[Hop]:
+    """The positions a job has left, with reasons."""
+    return [Hop.model_validate(hop) for hop in json.loads(job.fallback_path)]
+
+
+def as_json(hops: list[Hop]) -> str:
+    """How a fallback path is stored."""
+    return json.dumps([hop.model_dump() for hop in hops])
+
+
+def next_key(provider_key: str) -> str:
+    """The key of the next submission; the one before has definitely ended."""
+    stem, _, number = provider_key.rpartition("-")
+    return f"{stem}-{int(number) + 1}"

@@ -1,0 +1,177 @@
+"""Leaving a backend: on to the next position of the fallback policy, to a person, to an earlier result, or to the end.
+
+Here: what is recorded when a job goes on without an answer, always with its reason. Not here: who decides that it must
+(``gates``, ``sending``, ``reconciler``).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from resources import audit
+from resources.control_plane import ControlPlane, as_json, chain_of, hops_of, next_key
+from resources.envelope import Hop, JobEnvelope, JobResult
+from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, TimedOut, redacted
+from resources.ledger_tables import Job
+
+#: Failure classes that a breaker counts.
+COUNTED = (FailureClass.BACKEND, FailureClass.TRANSIENT)
+
+
+def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendError) -> Job:
+    """Leave ``job.backend`` with a reason: on to the next position, or to the end.
+
+    Raises:
+        BackendError: class ``circuit`` or ``internal``, a defect; the row says so as well.
+    """
+    kind, reason = error.failure_class, redacted(str(error))
+    chain, stop = chain_of(envelope), CONSEQUENCE[error.failure_class] == "stop"
+    following = chain[job.hop + 1] if job.hop + 1 < len(chain) and not stop else None
+    hops = [*hops_of(job), Hop(backend=job.backend, failure_class=kind, reason=reason, next_backend=following)]
+    if kind in COUNTED:
+        plane.breakers.failed(job.backend, reason)
+
+    def record(tx: sa.Connection) -> None:
+        plane.spending.release(tx, job)
+        audit.append(
+            tx,
+            actor=audit.actor(),
+            action="fallback" if following else "give_up",
+            job_id=job.job_id,
+            subject=f"{job.backend} → {following}" if following else job.backend,
+            reason=f"{kind}: {reason}",
+            policy_version=plane.policy.version,
+        )
+
+    if following is None:
+        path = " → ".join(f"{left.backend}: {left.reason}" for left in hops)
+        ended = plane.ledger.move(
+            job.job_id,
+            "timed_out" if isinstance(error, TimedOut) else "failed",
+            path[:2000],
+            expect=job.state,
+            attempt=job.attempts,
+            also=record,
+            error=f"{kind}: {path}"[:2000],
+            fallback_path=as_json(hops),
+        )
+        if kind in (FailureClass.CIRCUIT, FailureClass.INTERNAL):
+            raise error
+        return ended
+    return plane.ledger.move(
+        job.job_id,
+        "intended",
+        f"to {following} after {job.backend}: {reason}",
+        expect=job.state,
+        attempt=job.attempts,
+        also=record,
+        **fresh_submission(job),
+        backend=following,
+        hop=job.hop + 1,
+        fallback_path=as_json(hops),
+    )
+
+
+def fresh_submission(job: Job) -> dict[str, Any]:
+    """Columns of a job whose submission has ended: the next one has a key of its own."""
+    return {
+        "provider_key": next_key(job.provider_key),
+        "provider_id": None,
+        "resubmissions": 0,
+        "unreadable": 0,
+        "looks": 0,
+        "sent_at": None,
+        "started_at": None,
+        "look_at": datetime.now(UTC),
+        "claimed_until": None,
+    }
+
+
+def fail(plane: ControlPlane, job: Job, error: Exception, reraise: bool = True) -> Job:
+    """Record a defect and raise it."""
+    kind = error.failure_class if isinstance(error, HybridError) else FailureClass.INTERNAL
+    # the text of a foreign exception may quote what it was given: its first line is enough
+    text = str(error) if isinstance(error, HybridError) else f"{type(error).__name__}: {error}".split("\n")[0]
+    reason = redacted(text)
+    hops = [*hops_of(job), Hop(backend=job.backend, failure_class=kind, reason=reason)]
+
+    def record(tx: sa.Connection) -> None:
+        plane.spending.release(tx, job)
+        audit.append(
+            tx,
+            actor=audit.actor(),
+            action="give_up",
+            job_id=job.job_id,
+            subject=job.backend,
+            reason=f"{kind}: {reason}",
+            policy_version=plane.policy.version,
+        )
+
+    failed = plane.ledger.move(
+        job.job_id,
+        "failed",
+        reason,
+        expect=job.state,
+        attempt=job.attempts,
+        also=record,
+        error=f"{kind}: {reason}",
+        fallback_path=as_json(hops),
+    )
+    if reraise:
+        raise error
+    return failed
+
+
+def ask(plane: ControlPlane, job: Job, why: str) -> Job:
+    """Let a job wait for a person."""
+
+    def record(tx: sa.Connection) -> None:
+        plane.approvals.ask(tx, job.job_id, why)
+        audit.append(
+            tx,
+            actor=audit.actor(),
+            action="ask_approval",
+            job_id=job.job_id,
+            subject=job.backend,
+            reason=why,
+            policy_version=plane.policy.version,
+        )
+
+    return plane.ledger.move(
+        job.job_id, "awaiting_approval", why, expect=job.state, also=record, look_at=None, claimed_until=None
+    )
+
+
+def answer_from_cache(plane: ControlPlane, job: Job, source: str, reference: str) -> Job:
+    """End a job with an earlier result of ``source``; evidence class as it was, flagged cached."""
+    kept = JobResult.model_validate_json(plane.artifacts.get(reference))
+    result = kept.model_copy(
+        update={"envelope_digest": job.envelope_digest, "cached": True, "fallback_path": tuple(hops_of(job))}
+    )
+    stored = plane.artifacts.put(result.model_dump_json().encode())
+
+    def record(tx: sa.Connection) -> None:
+        audit.append(
+            tx,
+            actor=audit.actor(),
+            action="cache_hit",
+            job_id=job.job_id,
+            subject=source,
+            reason="an earlier result answers",
+            policy_version=plane.policy.version,
+        )
+
+    return plane.ledger.move(
+        job.job_id,
+        "succeeded",
+        f"the result of {source} answers",
+        expect="intended",
+        attempt=job.attempts,
+        also=record,
+        result_ref=stored,
+        evidence_class=str(result.evidence_class),
+        cached=True,
+    )

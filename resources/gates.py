@@ -1,0 +1,135 @@
+"""The gates before a submit: may this job go to this backend now?
+
+Here: one verdict per job, from what people have set, the policy, the breaker, the backend's own word and estimates.
+Not here: the checks that need the sending transaction (budgets, open jobs; ``sending``) or choosing among backends
+(``routing``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from resources import money
+from resources.backends.base import QuantumBackend
+from resources.control_plane import ControlPlane
+from resources.controls import Mode
+from resources.delivery import as_sent
+from resources.envelope import JobEnvelope
+from resources.failures import BackendError, FailureClass
+from resources.ledger_tables import Job
+
+#: Seconds between looks at a job that a pause or a full backend holds back.
+HOLD_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Go:
+    """It may be sent; ``cost`` is to be reserved first where it is ``metered``."""
+
+    cost: float = 0.0
+    metered: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Not now; ``forever`` where no timeout counts meanwhile (a person paused it)."""
+
+    why: str
+    forever: bool = False
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A person decides."""
+
+    why: str
+
+
+Verdict = Go | Wait | Ask | BackendError
+
+
+def examine(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Verdict:
+    """The verdict on sending ``job`` to ``job.backend``; a ``BackendError`` says why the next one is to be asked."""
+    name, policy = job.backend, plane.policy
+    if name in policy.killed:
+        return _no(f"the policy's kill switch keeps jobs from {name}")
+    mode = plane.controls.mode(name)
+    if mode in (Mode.KILLED, Mode.DRAINED):
+        return _no(f"{name} is {mode} by hand and takes no new jobs")
+    try:
+        backend = plane.backend(name)
+        can = backend.capabilities()
+        if can.leaves_machine and envelope.sensitivity in policy.stays_here:
+            return _no(f"{envelope.sensitivity} payloads may not leave this machine, {name} is elsewhere")
+        missing = backend.available()
+        if missing:
+            return _no(f"{name} cannot be used: {missing}")
+        backend.check(as_sent(backend, envelope))
+        refused = plane.breakers.refuses(name)
+        if refused:
+            return BackendError(refused, FailureClass.SATURATION, not_sent=True)
+        verdict = _priced(plane, job, envelope, backend) if can.remote or can.metered else Go()
+    except BackendError as error:
+        return error
+    if isinstance(verdict, Go):
+        why = _approval(plane, job, envelope, verdict)
+        if why:
+            return Ask(why)
+        if mode is Mode.PAUSED:
+            return Wait(f"{name} is paused", forever=True)
+    return verdict
+
+
+def _no(why: str) -> BackendError:
+    return BackendError(why, FailureClass.CAPABILITY, not_sent=True)
+
+
+def _priced(plane: ControlPlane, job: Job, envelope: JobEnvelope, backend: QuantumBackend) -> Verdict:
+    """Queue and price against the envelope's budgets."""
+    can, sent = backend.capabilities(), as_sent(backend, envelope)
+    try:
+        estimate = backend.estimate(sent)
+    except BackendError as error:
+        if error.failure_class is FailureClass.CAPABILITY:
+            return error
+        # nobody answers just now: the submit itself will find out
+        return Go(0.0, can.metered)
+    if estimate.queue_seconds > envelope.timeout.queue:
+        return BackendError(
+            f"the queue of {job.backend} is about {estimate.queue_seconds:.0f} s long, the job may wait "
+            f"{envelope.timeout.queue:.0f} s",
+            FailureClass.SATURATION,
+            not_sent=True,
+        )
+    if not can.metered:
+        return Go()
+    shots = envelope.algorithm.shots
+    listed = money.price(plane.policy, job.backend, shots=shots, seconds=estimate.execution_seconds)
+    cost = max(estimate.cost, listed)
+    if envelope.cost_ceiling is not None and cost > envelope.cost_ceiling:
+        return _no(
+            f"{job.backend} would cost about {cost:.2f} {plane.policy.currency}, the job's ceiling is "
+            f"{envelope.cost_ceiling:.2f}"
+        )
+    return Go(cost, True)
+
+
+def _approval(plane: ControlPlane, job: Job, envelope: JobEnvelope, go: Go) -> str | None:
+    """Why a person has to agree first, or ``None``."""
+    rule, why = plane.policy.approval, None
+    if rule.cost_above is not None and go.cost > rule.cost_above:
+        why = (
+            f"it would cost about {go.cost:.2f} {plane.policy.currency} on {job.backend}, more than "
+            f"{rule.cost_above:.2f} without an approval"
+        )
+    elif envelope.impact in rule.impact:
+        why = f"its impact is {envelope.impact}"
+    elif job.backend in rule.backends:
+        why = f"every job on {job.backend} needs an approval"
+    return None if why is None or plane.approvals.granted(job.job_id) else why
+
+
+def total_is_spent(job: Job, envelope: JobEnvelope) -> bool:
+    """Whether the total budget, which runs from the first submission, is used up."""
+    return job.began_at is not None and (datetime.now(UTC) - job.began_at).total_seconds() > envelope.timeout.total
