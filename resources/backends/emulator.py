@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 
@@ -124,7 +124,8 @@ class Emulator(QuantumBackend):
         return version("hybrid-assets")
 
     def available(self) -> str | None:
-        """Says that a token is missing, or that nothing listens at the URL; costs a call every two seconds at most."""
+        """Says that a token is missing or refused, or that nothing listens at the URL; a call every two seconds at
+        most."""
         if not self.token:
             return f"backend {self.name} needs HYBRID_EMULATOR_TOKEN for {self.url}"
         try:
@@ -132,6 +133,8 @@ class Emulator(QuantumBackend):
         except BackendError as error:
             if error.not_sent:
                 return f"no provider emulator listens at {self.url}: start one with `make emulator`"
+            if error.failure_class is FailureClass.CAPABILITY:
+                return f"the provider emulator at {self.url} refuses HYBRID_EMULATOR_TOKEN"
         return None
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
@@ -265,7 +268,7 @@ class Emulator(QuantumBackend):
 
     def find(self, key: str) -> JobHandle | None:
         """The job tagged with this key; the service knows a job from the moment it has accepted it."""
-        jobs = self._call("GET", f"/jobs?tag={key}").get("jobs")
+        jobs = self._call("GET", f"/jobs?tag={quote(key, safe='')}").get("jobs")
         if not isinstance(jobs, list):
             raise BackendError(f"backend {self.name} answered a look-up strangely", FailureClass.TRANSIENT)
         return JobHandle(self.name, _text(jobs[0], "id", FailureClass.TRANSIENT), key) if jobs else None

@@ -16,7 +16,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: Native gates, and the gate of Qiskit's generic device whose errors and durations each takes.
 SUPERCONDUCTING = {"id": "id", "rz": "rz", "sx": "sx", "x": "x", "cx": "cx"}
 QAOA_NATIVE = {"rz": "rz", "h": "sx", "rx": "sx", "rzz": "cx"}
+#: Two-qubit gates take this share of the generic device's time: some 70 ns, as with tunable couplers.
+COUPLER = 0.15
 #: Log-normal spread of one drift of the calibration.
 DRIFT = 0.2
 
@@ -46,10 +48,10 @@ class DeviceModel:
         edges: coupled pairs, one direction each; ``None``: every pair.
         price: what a job costs, in the currency of the account.
         gates: native gates, with their model.
-        noise: ``gates``: every gate, idle decay within gates and every read-out has its calibrated error (Aer; a
-            density matrix where it fits, else trajectories). ``global``: the exact distribution, mixed with the
-            uniform one by the product of the gate fidelities, then read out with the calibrated errors: the same
-            quality of answer in a few milliseconds.
+        per_gate_qubits: circuits on at most so many qubits get the error of every gate, its decay and every
+            read-out's error (Aer, density matrix). Larger ones get global depolarizing noise: the exact distribution
+            mixed with the uniform one by the product of the gate fidelities, then read-out errors. That is crude and
+            takes milliseconds where trajectories take minutes.
     """
 
     name: str
@@ -58,7 +60,7 @@ class DeviceModel:
     edges: tuple[tuple[int, int], ...] | None
     price: Price
     gates: Mapping[str, str] = field(default_factory=lambda: SUPERCONDUCTING)
-    noise: Literal["gates", "global"] = "gates"
+    per_gate_qubits: int = 8
 
     @property
     def couplings(self) -> tuple[tuple[int, int], ...]:
@@ -80,8 +82,8 @@ DEVICES: dict[str, DeviceModel] = {
     for device in (
         DeviceModel("line-8", 8, 8, tuple((i, i + 1) for i in range(7)), _PRICE),
         DeviceModel("heavy-hex-16", 16, 16, _FALCON_16, Price(per_job=0.25, per_shot=0.0002)),
-        DeviceModel("quick-4", 4, 4, None, _QUICK, QAOA_NATIVE, noise="global"),
-        DeviceModel("quick-8", 8, 80, None, _QUICK, QAOA_NATIVE, noise="global"),
+        DeviceModel("quick-4", 4, 4, None, _QUICK, QAOA_NATIVE, per_gate_qubits=0),
+        DeviceModel("quick-8", 8, 80, None, _QUICK, QAOA_NATIVE, per_gate_qubits=0),
     )
 }
 
@@ -122,7 +124,7 @@ def calibration_of(name: str, number: int) -> dict[str, Any]:
             "gate": gate,
             "qubits": list(places),
             "error": min(1.0, drifted(target[like][places].error)),
-            "duration": target[like][places].duration,
+            "duration": target[like][places].duration * (COUPLER if len(places) == 2 else 1.0),
         }
         for gate, like in model.gates.items()
         for places in sorted(target[like])
@@ -271,48 +273,75 @@ def compiled(name: str, kind: str, program: str) -> QuantumCircuit:
     return transpile(circuit, target=target, optimization_level=1, seed_transpiler=0)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a circuit gave.
+
+    Attributes:
+        counts: per row of bindings; bit strings are Qiskit's, clbit 0 comes last.
+        noise: ``per gate`` or ``global`` (see ``DeviceModel``).
+    """
+
+    counts: list[dict[str, int]]
+    noise: str
+
+
 def execute(
     name: str, number: int, kind: str, program: str, bindings: Sequence[Sequence[float]], shots: int, seed: int
-) -> list[dict[str, int]]:
-    """Counts of each row of ``bindings``, on calibration ``number``; bit strings are Qiskit's: clbit 0 is the last.
-
-    The same seed and calibration give the same counts.
-    """
+) -> Outcome:
+    """Run a circuit on calibration ``number``, once per row of ``bindings``; the same seed gives the same counts."""
     circuit = compiled(name, kind, program)
     circuits = [circuit.assign_parameters(row) if len(row) else circuit for row in bindings]
-    if DEVICES[name].noise == "global":
-        return [
+    used = {
+        bit for instruction in circuit.data for bit in instruction.qubits if instruction.operation.name != "barrier"
+    }
+    if len(used) > DEVICES[name].per_gate_qubits:
+        counts = [
             _sampled(name, number, bound, shots, np.random.default_rng((seed, index)))
             for index, bound in enumerate(circuits)
         ]
+        return Outcome(counts, "global")
     result = _simulator(name, number).run(circuits, shots=shots, seed_simulator=seed % (2**31)).result()
-    return [{bits.replace(" ", ""): count for bits, count in result.get_counts(bound).items()} for bound in circuits]
+    counts = [{bits.replace(" ", ""): count for bits, count in result.get_counts(bound).items()} for bound in circuits]
+    return Outcome(counts, "per gate")
 
 
 @lru_cache(maxsize=8)
 def _simulator(name: str, number: int) -> Any:
     from qiskit_aer import AerSimulator
 
-    return AerSimulator.from_backend(emulated_backend(name, number), max_parallel_threads=1)
+    return AerSimulator.from_backend(emulated_backend(name, number), method="density_matrix", max_parallel_threads=1)
+
+
+@lru_cache(maxsize=1)
+def _exact() -> Any:
+    from qiskit_aer import AerSimulator
+
+    return AerSimulator(method="statevector", max_parallel_threads=1)
 
 
 def _sampled(name: str, number: int, circuit: QuantumCircuit, shots: int, rng: np.random.Generator) -> dict[str, int]:
     """Global depolarizing noise on the exact distribution, then independent read-out errors."""
-    from qiskit.quantum_info import Statevector
+    from qiskit import QuantumCircuit
 
-    calibration = calibration_of(name, number)
+    # importing Aer also teaches circuits to save probabilities
+    simulator, calibration = _exact(), calibration_of(name, number)
     error_of = {(entry["gate"], tuple(entry["qubits"])): entry["error"] for entry in calibration["gates"]}
     places = {bit: index for index, bit in enumerate(circuit.qubits)}
     clbits = {bit: index for index, bit in enumerate(circuit.clbits)}
-    gates, read, fidelity = circuit.copy_empty_like(), {}, 1.0
-    for instruction in circuit.data:
+    work = [instruction for instruction in circuit.data if instruction.operation.name != "barrier"]
+    # the others stay in their ground state
+    small = {q: i for i, q in enumerate(sorted({places[bit] for instruction in work for bit in instruction.qubits}))}
+    gates, read, fidelity = QuantumCircuit(len(small)), {}, 1.0
+    for instruction in work:
         qubits = tuple(places[bit] for bit in instruction.qubits)
         if instruction.operation.name == "measure":
             read[clbits[instruction.clbits[0]]] = qubits[0]
-        elif instruction.operation.name != "barrier":
-            gates.append(instruction)
+        else:
+            gates.append(instruction.operation, [small[q] for q in qubits])
             fidelity *= 1.0 - error_of.get((instruction.operation.name, qubits), 0.0)
-    exact = Statevector(gates).probabilities([read[c] for c in sorted(read)])
+    gates.save_probabilities([small[read[c]] for c in sorted(read)])
+    exact = simulator.run(gates).result().data()["probabilities"]
     mixed = fidelity * exact + (1.0 - fidelity) / len(exact)
     states = rng.choice(len(mixed), size=shots, p=mixed / mixed.sum())
     bits = (states[:, None] >> np.arange(len(read))) & 1

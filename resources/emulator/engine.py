@@ -69,11 +69,11 @@ class Engine:
         state, price = self._store.device(row["device"]), DEVICES[row["device"]].price
         started = time.perf_counter()
         try:
-            counts, shots = [], 0
+            outcomes, shots = [], 0
             for index, (digest, bindings) in enumerate(json.loads(row["circuits"])):
                 kind, program = self._store.circuit(digest)
                 seed = row["seed"] + index
-                counts.append(execute(row["device"], state.calibration, kind, program, bindings, row["shots"], seed))
+                outcomes.append(execute(row["device"], state.calibration, kind, program, bindings, row["shots"], seed))
                 shots += row["shots"] * len(bindings)
         except Exception as error:
             _LOG.exception("job %s", row["id"])
@@ -81,4 +81,11 @@ class Engine:
             return
         seconds = time.perf_counter() - started
         cost = price.per_job + price.per_shot * shots + price.per_second * seconds
-        self._store.finish(row["id"], counts, seconds, cost, state.calibration, state.calibrated_at)
+        self._store.finish(
+            row["id"],
+            [outcome.counts for outcome in outcomes],
+            "global" if any(outcome.noise == "global" for outcome in outcomes) else "per gate",
+            seconds,
+            cost,
+            state,
+        )

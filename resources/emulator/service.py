@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import random
 import socket
 import sqlite3
 import struct
@@ -347,7 +346,8 @@ class Service:
             "metadata": json.loads(row["metadata"]),
             "shots": row["shots"],
             "results": json.loads(row["counts"]),
-            "calibration": self._calibrated(row["device"], row["calibration"], row["calibrated_at"]),
+            "calibration": self._calibrated(row["device"], row["calibration"], row["calibrated_at"])
+            | {"noise_model": row["noise"]},
             "timings": {"queue": row["started_at"] - row["created_at"], "execute": row["seconds"]},
             "cost": row["cost"],
         }
@@ -382,14 +382,9 @@ async def _before(fault: FaultRule, request: Request) -> None:
     if fault.fault == "reset":
         await _hang_up(request, hard=True)
         raise Refused(500, "reset", "nobody hears this")
-    if fault.fault == "http_401":
-        raise Refused(401, "unauthorized", "the token has expired (fault plan)")
-    if fault.fault == "http_403":
-        raise Refused(403, "forbidden", "the account may not do this (fault plan)")
-    if fault.fault == "http_429":
-        raise Refused(429, "too_many_requests", "slow down (fault plan)", fault.lasting)
-    if fault.fault == "http_5xx":
-        raise Refused(random.choice((500, 502, 503)), "server_error", "something broke (fault plan)")
+    if fault.fault.startswith("http_"):
+        status = int(fault.fault.removeprefix("http_"))
+        raise Refused(status, fault.fault, "as the fault plan says", fault.lasting if status == 429 else None)
 
 
 async def _after(fault: FaultRule, request: Request, response: Response) -> Response:

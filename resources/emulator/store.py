@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     executions INTEGER NOT NULL DEFAULT 0,
     calibration INTEGER,          -- number of the calibration it ran on
     calibrated_at REAL,
+    noise TEXT,                   -- noise model it ran with
     counts TEXT,                  -- JSON: per circuit, per row of bindings: {bits: count}
     error TEXT,
     reads_left INTEGER            -- null: the result may be read any number of times
@@ -211,14 +212,17 @@ class Store:
         return otherwise if row["at"] is None else max(0.001, row["at"] - time.time())
 
     def finish(
-        self, identifier: str, counts: Any, seconds: float, cost: float, calibration: int, calibrated_at: float
+        self, identifier: str, counts: Any, noise: str, seconds: float, cost: float, device: DeviceState
     ) -> None:
         """Store a result; an execution counts here. A job cancelled meanwhile keeps no result."""
         with self._transaction() as db:
             db.execute(
-                "UPDATE jobs SET state = 'completed', executions = executions + 1, counts = ?, seconds = ?, cost = ?,"
-                " calibration = ?, calibrated_at = ?, ended_at = ? WHERE id = ? AND state = 'running'",
-                (json.dumps(counts), seconds, cost, calibration, calibrated_at, time.time(), identifier),
+                "UPDATE jobs SET state = 'completed', executions = executions + 1, counts = ?, noise = ?, seconds = ?,"
+                " cost = ?, calibration = ?, calibrated_at = ?, ended_at = ? WHERE id = ? AND state = 'running'",
+                (
+                    *(json.dumps(counts), noise, seconds, cost),
+                    *(device.calibration, device.calibrated_at, time.time(), identifier),
+                ),
             )
 
     def fail(self, identifier: str, error: str) -> None:
