@@ -46,7 +46,8 @@ def _dispatcher(home: Home, environment: str, version: str) -> Dispatcher:
 
     home.prepare()
     policy = load(environment)
-    return Dispatcher(Ledger(home.ledger_url), ArtifactStore(home.artifacts), backend_factories(), policy)
+    ledger, artifacts = Ledger(home.ledger_url), ArtifactStore(home.artifacts)
+    return Dispatcher(ledger, artifacts, backend_factories(), policy, build_workers())
 
 
 @cache
