@@ -1,0 +1,365 @@
+"""Any Qiskit provider with a ``BackendV2`` (IonQ, AQT, Alice & Bob …), through Qiskit's ``BackendSamplerV2``.
+
+Here: the provider named by the environment, the life cycle of its jobs. Not here: the plan of a job and the result
+document (``trip``), or providers with a sampler of their own (``ibm``).
+
+Settings: ``HYBRID_QISKIT_PROVIDER`` (``module:Class``), ``HYBRID_QISKIT_BACKEND`` (the device's name),
+``HYBRID_QISKIT_TOKEN`` (given to the class as ``token``), ``HYBRID_QISKIT_OPTIONS`` (JSON object of further arguments)
+and ``HYBRID_QISKIT_EVIDENCE`` (``hardware``, the default, ``emulator`` or ``simulator``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resources.backends import notes, trip
+from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
+from resources.circuits.device import worst_case
+from resources.envelope import EvidenceClass, JobEnvelope, JobResult
+from resources.failures import BackendError, FailureClass, InputError, redacted
+
+if TYPE_CHECKING:
+    import dimod
+    from qiskit import QuantumCircuit
+    from qiskit.providers import BackendV2
+
+_PREFIX = "HYBRID_QISKIT_"
+#: Largest job, whatever the device; a device that is smaller refuses by itself.
+MOST_QUBITS = 100
+#: Seconds of a shot where a device's durations are not known: an assumption of the order of trapped ions.
+SHOT_SECONDS = 1e-2
+
+_WORDS = {
+    "INITIALIZING": ProviderStatus.QUEUED,
+    "QUEUED": ProviderStatus.QUEUED,
+    "VALIDATING": ProviderStatus.QUEUED,
+    "RUNNING": ProviderStatus.RUNNING,
+    "DONE": ProviderStatus.SUCCEEDED,
+    "ERROR": ProviderStatus.FAILED,
+    "CANCELLED": ProviderStatus.CANCELLED,
+}
+_CLASS_OF_STATUS = {
+    401: FailureClass.CAPABILITY,
+    403: FailureClass.CAPABILITY,
+    429: FailureClass.SATURATION,
+}
+
+
+class _Sent(Exception):
+    """Ends the sampler's thread once the provider has the job: nobody waits for the result in this process."""
+
+
+@dataclass
+class QiskitProvider(QuantumBackend):
+    """A device of the provider that the environment names.
+
+    Providers have no common way to look a job up by a key of ours, so ``lookup`` is false: a submission whose answer
+    was lost waits for a person. A known job id is kept in the note of its submission; another process fetches it
+    with the provider's or the device's ``retrieve_job``, where there is one.
+    """
+
+    name = "qiskit-provider"
+    _jobs: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _results: dict[str, JobResult] = field(default_factory=dict, init=False, repr=False)
+    _opened: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def capabilities(self) -> Capabilities:
+        """What the environment declares; the device is not asked.
+
+        Raises:
+            InputError: ``HYBRID_QISKIT_EVIDENCE`` is no evidence class of a quantum device or simulator.
+        """
+        evidence = _evidence()
+        return Capabilities(
+            evidence,
+            MOST_QUBITS,
+            ("qaoa-ramp", "qaoa-trained"),
+            metered=evidence is EvidenceClass.HARDWARE,
+            tier=evidence.value,
+            remote=True,
+            leaves_machine=True,
+            lookup=False,
+            mitigation=("readout", "postselect"),
+        )
+
+    def version(self) -> str:
+        """Version of Qiskit; the device's own is in the result."""
+        return version("qiskit")
+
+    def available(self) -> str | None:
+        """Names the variables that are missing, or the module that is not installed; loads nothing."""
+        missing = [_PREFIX + name for name in ("PROVIDER", "BACKEND") if not os.environ.get(_PREFIX + name)]
+        if missing:
+            return f"backend {self.name} needs {' and '.join(missing)}: set them to module:Class and a device's name"
+        module = os.environ[_PREFIX + "PROVIDER"].partition(":")[0]
+        if find_spec(module.partition(".")[0]) is None:
+            return f"backend {self.name} needs the module {module}: install the provider's package"
+        return None
+
+    def estimate(self, envelope: JobEnvelope) -> Estimate:
+        """The complete graph as compiled for the device; time is ``SHOT_SECONDS`` a shot, the queue is not known."""
+        algorithm = envelope.algorithm
+        worst = worst_case(envelope.payload_variables, algorithm, self._device())
+        return Estimate(
+            queue_seconds=0.0,
+            execution_seconds=algorithm.shots * SHOT_SECONDS,
+            cost=0.0,
+            two_qubit_gates=worst.two_qubit_gates,
+            depth=worst.depth,
+            logical_two_qubit_gates=worst.logical_two_qubit_gates,
+            logical_depth=worst.logical_depth,
+            coupling_map=worst.calibration["device"],
+        )
+
+    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+        """Send the job, unless this key's job is known; returns when the provider has it."""
+        self.check(envelope)
+        known = (notes.read(key) or {}).get("job_id")
+        if known is not None:
+            return JobHandle(self.name, known, key)
+        device = self._device()
+        planned = trip.plan(envelope, payload, device)
+        note = {"record": planned.record, "shots": envelope.algorithm.shots}
+        notes.write(key, note)
+        seed = int(np.random.default_rng([envelope.algorithm.seed, 1]).integers(2**31 - 1))
+        job = _sent(device, planned.circuit, envelope.algorithm.shots, seed)
+        job_id = str(job.job_id())
+        notes.write(key, note | {"job_id": job_id})
+        self._jobs[job_id] = job
+        return JobHandle(self.name, job_id, key)
+
+    def find(self, key: str) -> JobHandle | None:
+        """The job of this key by its note.
+
+        Raises:
+            BackendError: class ``transient``, when a submission began here and its answer was lost.
+        """
+        note = notes.read(key)
+        if note is None:
+            return None
+        if "job_id" not in note:
+            raise BackendError(
+                f"backend {self.name} cannot look up whether a job arrived: see the provider's own list of jobs",
+                FailureClass.TRANSIENT,
+            )
+        return JobHandle(self.name, note["job_id"], key)
+
+    def status(self, handle: JobHandle) -> ProviderStatus:
+        """The provider's word, translated; ``UNKNOWN`` for one nobody knows."""
+        job = self._job(handle)
+        word = _calling("asking for a job's status", job.status)
+        return _WORDS.get(str(getattr(word, "name", word)).upper(), ProviderStatus.UNKNOWN)
+
+    def result(self, handle: JobHandle) -> JobResult:
+        """The result document, from the provider's answer and the note of the submission.
+
+        Raises:
+            BackendError: no such job, or a failure of the provider.
+        """
+        if handle.provider_id in self._results:
+            return self._results[handle.provider_id]
+        job, note = self._job(handle), notes.read(handle.key)
+        if note is None:
+            raise BackendError(f"backend {self.name} has no note of job {handle.provider_id}", FailureClass.BACKEND)
+        device, record = self._device(), note["record"]
+        bits = _read(device, job, record["result"]["width"], note["shots"])
+        evidence = EvidenceClass.SIMULATOR if _is_simulator(device) else _evidence()
+        provider = os.environ[_PREFIX + "PROVIDER"].partition(":")[0].partition(".")[0]
+        self._results[handle.provider_id] = trip.answer(
+            record,
+            bits,
+            backend=self.name,
+            version=f"{device.name} {device.backend_version or ''}".strip(),
+            sdk_versions={"qiskit": version("qiskit"), provider: _version_of(provider)},
+            evidence=evidence,
+        )
+        return self._results[handle.provider_id]
+
+    def cancel(self, handle: JobHandle) -> None:
+        """Ask the provider to stop the job."""
+        _calling("cancelling a job", self._job(handle).cancel)
+
+    def calibration(self) -> dict[str, Any] | None:
+        """Not asked before a job; a result has the calibration of its circuit."""
+        return None
+
+    def _job(self, handle: JobHandle) -> Any:
+        """The provider's job object.
+
+        Raises:
+            BackendError: class ``backend``, when it cannot be had.
+        """
+        if handle.provider_id not in self._jobs:
+            if (notes.read(handle.key) or {}).get("job_id") != handle.provider_id:
+                raise BackendError(f"backend {self.name} knows no job {handle.provider_id}", FailureClass.BACKEND)
+            self._device()
+            owners = [owner for owner in self._opened or () if callable(getattr(owner, "retrieve_job", None))]
+            if not owners:
+                raise BackendError(
+                    f"backend {self.name}: this provider hands no job to another process than the one that sent it",
+                    FailureClass.BACKEND,
+                )
+            found = _calling("fetching a job", lambda: owners[0].retrieve_job(handle.provider_id))
+            self._jobs[handle.provider_id] = found
+        return self._jobs[handle.provider_id]
+
+    def _device(self) -> BackendV2:
+        """The device, opened once.
+
+        Raises:
+            BackendError: class ``capability``, when settings are missing or the provider refuses them.
+        """
+        with self._lock:
+            if self._opened is None:
+                if (problem := self.available()) is not None:
+                    raise BackendError(problem, FailureClass.CAPABILITY, not_sent=True)
+                self._opened = _open()
+            return self._opened[1]
+
+
+def _evidence() -> EvidenceClass:
+    declared = os.environ.get(_PREFIX + "EVIDENCE") or EvidenceClass.HARDWARE.value
+    if declared not in ("hardware", "emulator", "simulator"):
+        raise InputError(
+            _PREFIX + "EVIDENCE", "value", f"{declared!r} is unknown", "use hardware, emulator or simulator"
+        )
+    return EvidenceClass(declared)
+
+
+def _open() -> tuple[Any, Any]:
+    """The provider and its device."""
+    module, _, kind = os.environ[_PREFIX + "PROVIDER"].partition(":")
+    arguments: Any = {}
+    if text := os.environ.get(_PREFIX + "OPTIONS"):
+        try:
+            arguments = json.loads(text)
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            # the text may hold a secret: it is not repeated
+            raise BackendError(f"{_PREFIX}OPTIONS is not a JSON object", FailureClass.CAPABILITY, not_sent=True)
+    if token := os.environ.get(_PREFIX + "TOKEN"):
+        arguments = {"token": token} | arguments
+    secrets = [value for value in arguments.values() if isinstance(value, str)]
+
+    def opened() -> tuple[Any, Any]:
+        provider = getattr(import_module(module), kind)(**arguments)
+        get = getattr(provider, "get_backend", None) or provider.backend
+        return provider, get(os.environ[_PREFIX + "BACKEND"])
+
+    found: tuple[Any, Any] = _calling("opening the provider", opened, FailureClass.CAPABILITY, secrets)
+    return found
+
+
+def _calling(
+    doing: str, call: Callable[[], Any], other: FailureClass = FailureClass.BACKEND, secrets: list[str] | None = None
+) -> Any:
+    """Call the provider; any of its errors becomes ours, without a secret.
+
+    HTTP statuses decide the class where the exception has one, then connections and time-outs are transient, and
+    everything else is ``other``.
+    """
+    try:
+        return call()
+    except BackendError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {redacted(str(error), 300)}"
+        for secret in secrets or ():
+            text = text.replace(secret, "<secret>") if len(secret) >= 6 else text
+        response = getattr(error, "response", None)
+        status = getattr(response, "status_code", None) or getattr(error, "status_code", None)
+        if isinstance(status, int):
+            kind = _CLASS_OF_STATUS.get(status, FailureClass.TRANSIENT if status >= 500 else other)
+        else:
+            transient = isinstance(error, (ConnectionError, TimeoutError))
+            kind = FailureClass.TRANSIENT if transient else other
+        # the cause may carry a token: it is not chained
+        raise BackendError(f"the Qiskit provider failed, {doing}: {text}", kind) from None
+
+
+def _relay(device: BackendV2, run: Callable[..., Any]) -> BackendV2:
+    """A ``BackendV2`` like ``device`` whose ``run`` is another: between the sampler and the provider's job."""
+    from qiskit.providers import BackendV2, Options
+
+    class Relay(BackendV2):
+        target = property(lambda self: device.target)
+        max_circuits = property(lambda self: device.max_circuits)
+
+        @classmethod
+        def _default_options(cls) -> Options:
+            return Options()
+
+        def run(self, run_input: Any, **options: Any) -> Any:
+            return run(run_input, **options)
+
+    return Relay(name=device.name)
+
+
+def _sent(device: BackendV2, circuit: QuantumCircuit, shots: int, seed: int) -> Any:
+    """The provider's job, as ``BackendSamplerV2`` asks for it; returns as soon as the provider has it."""
+    from qiskit.primitives import BackendSamplerV2
+
+    jobs: list[Any] = []
+
+    def run(circuits: Any, **options: Any) -> Any:
+        # a device takes no seed
+        simulated = _is_simulator(device) or _evidence() is not EvidenceClass.HARDWARE
+        kept = {name: value for name, value in options.items() if name != "seed_simulator" or simulated}
+        jobs.append(device.run(circuits, **kept))
+        raise _Sent
+
+    sampler = BackendSamplerV2(backend=_relay(device, run), options={"seed_simulator": seed})
+
+    def ask() -> None:
+        try:
+            sampler.run([circuit], shots=shots).result()
+        except _Sent:
+            return
+
+    _calling("sending a job", ask)
+    return jobs[0]
+
+
+def _read(device: BackendV2, job: Any, variables: int, shots: int) -> np.ndarray:
+    """The bits of a finished job, int8, shape ``(shots, n)``, as ``BackendSamplerV2`` reads the provider's answer."""
+    from qiskit import QuantumCircuit
+    from qiskit.primitives import BackendSamplerV2
+
+    like = QuantumCircuit(variables, variables)
+    sampler = BackendSamplerV2(backend=_relay(device, lambda circuits, **options: job))
+    answer = _calling("fetching a result", lambda: sampler.run([like], shots=shots).result())
+    bits: np.ndarray = answer[0].data.c.to_bool_array(order="little").astype(np.int8)
+    if bits.shape != (shots, variables):
+        raise BackendError(
+            f"the Qiskit provider answered {bits.shape} bits, asked were {(shots, variables)}", FailureClass.BACKEND
+        )
+    return bits
+
+
+def _is_simulator(device: BackendV2) -> bool:
+    """Whether the device says of itself that it is a simulator."""
+    configuration = getattr(device, "configuration", None)
+    configured = configuration() if callable(configuration) else configuration
+    said = (getattr(device, "simulator", None), getattr(configured, "simulator", None))
+    return any(value is True for value in said) or "simulator" in (device.name or "").lower()
+
+
+def _version_of(module: str) -> str:
+    from importlib.metadata import PackageNotFoundError, packages_distributions
+
+    try:
+        return version(packages_distributions().get(module, [module])[0])
+    except PackageNotFoundError:
+        return "unknown"

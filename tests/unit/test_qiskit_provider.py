@@ -1,0 +1,185 @@
+"""Any Qiskit provider: a tiny one of the tests' own, on Qiskit's generic device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from resources.backends import notes
+from resources.backends.base import JobHandle, ProviderStatus
+from resources.backends.conformance import BackendConformance, asymmetric_problem, envelope_for
+from resources.backends.qiskit_provider import QiskitProvider
+from resources.envelope import Algorithm, EvidenceClass, JobResult, Mitigation
+from resources.failures import BackendError, FailureClass, InputError
+
+SECRET = "0123456789-secret"
+
+
+class Vendor:
+    """What a vendor's package looks like: a provider, its device, jobs that can be fetched again by id."""
+
+    jobs: ClassVar[dict[str, Any]] = {}
+    runs: ClassVar[int] = 0
+
+    def __init__(self, token: str = "", region: str = "") -> None:
+        if token == "wrong":
+            raise PermissionError(f"token {token} of region {region} refused")
+        self.token = token
+
+    def get_backend(self, name: str) -> Any:
+        from qiskit.providers.fake_provider import GenericBackendV2
+        from qiskit.transpiler import CouplingMap
+        from qiskit_aer import AerSimulator
+
+        if name != "vendor-8":
+            raise LookupError(f"no device {name} for {self.token}")
+
+        class Device(GenericBackendV2):
+            def run(self, run_input: Any, **options: Any) -> Any:
+                Vendor.runs += 1
+                job = AerSimulator(method="statevector").run(run_input, **options)
+                Vendor.jobs[job.job_id()] = job
+                return job
+
+        device = Device(8, coupling_map=CouplingMap.from_ring(8), seed=3)
+        device.name = name
+        return device
+
+    def retrieve_job(self, job_id: str) -> Any:
+        return self.jobs[job_id]
+
+
+class Lossy(Vendor):
+    """Takes the job and loses its answer."""
+
+    def get_backend(self, name: str) -> Any:
+        device = super().get_backend(name)
+        run = device.run
+
+        def losing(*arguments: Any, **options: Any) -> Any:
+            run(*arguments, **options)
+            raise ConnectionResetError(f"connection of {self.token} reset")
+
+        device.run = losing
+        return device
+
+
+@pytest.fixture(autouse=True)
+def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HYBRID_HOME", str(tmp_path))
+    monkeypatch.setenv("HYBRID_QISKIT_PROVIDER", "tests.unit.test_qiskit_provider:Vendor")
+    monkeypatch.setenv("HYBRID_QISKIT_BACKEND", "vendor-8")
+    monkeypatch.setenv("HYBRID_QISKIT_TOKEN", SECRET)
+    monkeypatch.delenv("HYBRID_QISKIT_OPTIONS", raising=False)
+    monkeypatch.delenv("HYBRID_QISKIT_EVIDENCE", raising=False)
+
+
+class TestQiskitProvider(BackendConformance):
+    depths = (1, 2)
+    problems = range(6)
+
+    @pytest.fixture(autouse=True)
+    def _emulated(self, _settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        # the seed test holds for devices that take a seed
+        monkeypatch.setenv("HYBRID_QISKIT_EVIDENCE", "emulator")
+
+    def backend(self) -> QiskitProvider:
+        return QiskitProvider()
+
+
+def finished(backend: QiskitProvider, handle: JobHandle) -> JobResult:
+    return BackendConformance().wait(backend, handle)
+
+
+def job(**settings: Any) -> tuple[Any, Any]:
+    payload = asymmetric_problem(4, seed=5)
+    return payload, envelope_for(QiskitProvider(), payload, Algorithm(depth=2, shots=200, **settings))
+
+
+def test_another_process_fetches_the_result_once_sent() -> None:
+    payload, envelope = job(mitigation=Mitigation(readout=True))
+    before = Vendor.runs
+    handle = QiskitProvider().submit(envelope, payload, "key")
+    assert Vendor.runs == before + 1
+    other = QiskitProvider()
+    assert other.find("key") == handle
+    result = finished(other, handle)
+    assert other.submit(envelope, payload, "key") == handle
+    assert Vendor.runs == before + 1
+    assert result.evidence_class is EvidenceClass.HARDWARE
+    assert result.logical_two_qubit_gates == 12
+    assert result.two_qubit_gates > 12
+    assert result.success_probability is not None
+    assert 0 < result.success_probability < 1
+    assert result.calibration is not None
+    assert {str(qubit) for qubit in result.layout or ()} <= set(result.calibration["qubits"])
+    assert result.expectation_mitigated is not None
+    assert result.tuning_shots == 5 * 256
+
+
+def test_a_lost_answer_is_not_taken_for_a_job_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYBRID_QISKIT_PROVIDER", "tests.unit.test_qiskit_provider:Lossy")
+    payload, envelope = job()
+    with pytest.raises(BackendError, match="ConnectionResetError") as caught:
+        QiskitProvider().submit(envelope, payload, "lost")
+    assert caught.value.failure_class is FailureClass.TRANSIENT
+    assert SECRET not in str(caught.value)
+    with pytest.raises(BackendError, match="cannot look up") as caught:
+        QiskitProvider().find("lost")
+    assert caught.value.failure_class is FailureClass.TRANSIENT
+    assert not QiskitProvider().capabilities().lookup
+    assert SECRET not in str(notes.read("lost"))
+
+
+def test_a_device_that_says_it_is_a_simulator_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Vendor, "simulator", True, raising=False)
+    original = Vendor.get_backend
+
+    def honest(self: Vendor, name: str) -> Any:
+        device = original(self, name)
+        device.simulator = True
+        return device
+
+    monkeypatch.setattr(Vendor, "get_backend", honest)
+    payload, envelope = job()
+    backend = QiskitProvider()
+    assert finished(backend, backend.submit(envelope, payload, "key")).evidence_class is EvidenceClass.SIMULATOR
+
+
+def test_missing_and_wrong_settings_are_said_without_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload, envelope = job()
+    monkeypatch.setenv("HYBRID_QISKIT_BACKEND", "vendor-9")
+    with pytest.raises(BackendError, match="no device vendor-9") as caught:
+        QiskitProvider().submit(envelope, payload, "key")
+    assert caught.value.failure_class is FailureClass.CAPABILITY
+    assert SECRET not in str(caught.value)
+
+    monkeypatch.setenv("HYBRID_QISKIT_OPTIONS", '{"token": "wrong", "region": "password-of-eu"}')
+    with pytest.raises(BackendError, match="PermissionError") as caught:
+        QiskitProvider().submit(envelope, payload, "key")
+    assert "password-of-eu" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    monkeypatch.setenv("HYBRID_QISKIT_OPTIONS", f"[{SECRET}")
+    with pytest.raises(BackendError, match="HYBRID_QISKIT_OPTIONS is not a JSON object") as caught:
+        QiskitProvider().submit(envelope, payload, "key")
+    assert SECRET not in str(caught.value)
+
+    monkeypatch.setenv("HYBRID_QISKIT_PROVIDER", "no_such_vendor:Provider")
+    assert "no_such_vendor" in str(QiskitProvider().available())
+    monkeypatch.delenv("HYBRID_QISKIT_PROVIDER")
+    monkeypatch.delenv("HYBRID_QISKIT_BACKEND")
+    assert "HYBRID_QISKIT_PROVIDER and HYBRID_QISKIT_BACKEND" in str(QiskitProvider().available())
+    monkeypatch.setenv("HYBRID_QISKIT_EVIDENCE", "real")
+    with pytest.raises(InputError, match="HYBRID_QISKIT_EVIDENCE"):
+        QiskitProvider().capabilities()
+
+
+def test_a_status_word_nobody_knows_is_unknown() -> None:
+    payload, envelope = job()
+    backend = QiskitProvider()
+    handle = backend.submit(envelope, payload, "key")
+    finished(backend, handle)
+    Vendor.jobs[handle.provider_id].status = lambda: "SLEEPING"
+    assert backend.status(handle) is ProviderStatus.UNKNOWN
