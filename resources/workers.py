@@ -19,10 +19,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -46,6 +44,17 @@ STARTED = "started"
 def hard_limit(execution: float) -> float:
     """Seconds after which a job is killed: a little more than the soft limit that simulators keep by themselves."""
     return max(1.15 * execution, execution + 1.0)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What travels: a backend's recipe and name, the envelope, the payload as a file, GiB it may allocate."""
+
+    recipe: bytes
+    name: str
+    envelope: JobEnvelope
+    payload: bytes
+    memory_gib: float
 
 
 @dataclass
@@ -72,7 +81,7 @@ class WarmWorkers:
 
     def __init__(self, memory_gib: float = 8.0) -> None:
         self.memory_gib = memory_gib
-        self._modules: dict[str, None] = {}
+        self._loaded: dict[bytes, None] = {}
         self._take()
         atexit.register(self.close)
 
@@ -84,10 +93,12 @@ class WarmWorkers:
             BackendError: class ``backend`` when the worker died; ``internal`` when ``run`` raised something foreign.
             HybridError: whatever ``run`` raised.
         """
-        job = self._job(backend, envelope, payload)
+        recipe = _recipe(backend)
+        with payload.to_file() as stored:
+            job = pickle.dumps(_Job(recipe, backend.name, envelope, stored.read(), self.memory_gib))
         self._own()
         with self._lock:
-            self._modules |= dict.fromkeys(backend.modules)
+            self._loaded[recipe] = None
             try:
                 answer = self._start_job(backend.name, job)
                 if answer == STARTED:
@@ -103,16 +114,15 @@ class WarmWorkers:
         assert isinstance(answer, JobResult)
         return answer
 
-    def warm(self, modules: Iterable[str]) -> None:
-        """Start the worker and let it load ``modules``, while the caller goes on."""
+    def warm(self, backend: LocalBackend) -> None:
+        """Start the worker and let it load the backend's SDK, while the caller goes on."""
+        recipe = _recipe(backend)
         self._own()
         # while a job runs the worker is warm
         if self._lock.acquire(blocking=False):
             try:
-                self._modules |= dict.fromkeys(modules)
-                worker = self._worker or self._start()
-                with suppress(OSError):
-                    worker.line.send_bytes(pickle.dumps(tuple(self._modules)))
+                self._loaded[recipe] = None
+                self._load(self._worker or self._start())
             finally:
                 self._lock.release()
 
@@ -141,19 +151,6 @@ class WarmWorkers:
         if self._pid != os.getpid():
             self._take()
 
-    def _job(self, backend: LocalBackend, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> bytes:
-        settings = {f.name: getattr(backend, f.name) for f in fields(backend) if f.init and f.name != "runner"}
-        with payload.to_file() as stored:
-            content = stored.read()
-        try:
-            recipe = pickle.dumps((type(backend), settings))
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise BackendError(
-                f"backend {backend.name} cannot be made again in a worker: {redacted(str(error))}",
-                FailureClass.INTERNAL,
-            ) from None
-        return pickle.dumps((recipe, backend.name, envelope, content, self.memory_gib))
-
     def _start(self) -> _Worker:
         ours, theirs = Pipe()
         code = (
@@ -176,9 +173,12 @@ class WarmWorkers:
         """Another worker, which loads in the background what this one had loaded."""
         if self._worker:
             self._worker.end()
-        worker = self._start()
+        self._load(self._start())
+
+    def _load(self, worker: _Worker) -> None:
+        # a worker that is dead already is noticed by the next job
         with suppress(OSError):
-            worker.line.send_bytes(pickle.dumps(tuple(self._modules)))
+            worker.line.send_bytes(pickle.dumps(tuple(self._loaded)))
 
     def _start_job(self, name: str, job: bytes) -> Any:
         """Hand the job over; the first answer."""
@@ -210,6 +210,17 @@ class WarmWorkers:
             raise BackendError(f"the worker died while {name} ran ({_death(status)})") from None
 
 
+def _recipe(backend: LocalBackend) -> bytes:
+    """What makes the backend again in another process: its class and its fields."""
+    settings = {f.name: getattr(backend, f.name) for f in fields(backend) if f.init and f.name != "runner"}
+    try:
+        return pickle.dumps((type(backend), settings))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise BackendError(
+            f"backend {backend.name} cannot be made again in a worker: {redacted(str(error))}", FailureClass.INTERNAL
+        ) from None
+
+
 def _death(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
@@ -233,13 +244,13 @@ def serve(line_number: int, parent: int) -> None:
     with suppress(EOFError, OSError):
         while True:
             order = pickle.loads(line.recv_bytes())
-            if isinstance(order[0], bytes):
-                line.send(_answer(line, backends, *order))
+            if isinstance(order, _Job):
+                line.send(_answer(line, backends, order))
             else:
-                for module in order:
-                    # the job that needs it says so
+                for recipe in order:
+                    # what is missing is said to the job that needs it
                     with suppress(Exception):
-                        import_module(module)
+                        _made(backends, recipe).load()
     # no tidy end: SDKs with threads may take their time for it
     os._exit(0)
 
@@ -251,32 +262,29 @@ def _watch(parent: int) -> None:
     os._exit(0)
 
 
-def _answer(
-    line: Connection,
-    backends: dict[bytes, LocalBackend],
-    recipe: bytes,
-    name: str,
-    envelope: JobEnvelope,
-    content: bytes,
-    memory_gib: float,
-) -> JobResult | HybridError:
+def _made(backends: dict[bytes, LocalBackend], recipe: bytes) -> LocalBackend:
+    """The backend of a recipe, made once: what it keeps (compiled circuits, noise models) stays warm with it."""
+    if recipe not in backends:
+        kind, settings = pickle.loads(recipe)
+        backends[recipe] = kind(**settings)
+    return backends[recipe]
+
+
+def _answer(line: Connection, backends: dict[bytes, LocalBackend], job: _Job) -> JobResult | HybridError:
     """Run one job; what it raised is the answer, fit to travel."""
     try:
         import dimod
 
-        if recipe not in backends:
-            kind, settings = pickle.loads(recipe)
-            backends[recipe] = kind(**settings)
-        backend = backends[recipe]
-        payload = dimod.BinaryQuadraticModel.from_file(io.BytesIO(content))
+        backend = _made(backends, job.recipe)
+        payload = dimod.BinaryQuadraticModel.from_file(io.BytesIO(job.payload))
         backend.load()
-        _limit_memory(memory_gib)
+        _limit_memory(job.memory_gib)
         line.send(STARTED)
         # should the parent die while no Python code runs here, the kernel ends what nobody waits for
-        signal.setitimer(signal.ITIMER_REAL, hard_limit(envelope.timeout.execution) + 10.0)
-        return backend.answer(envelope, payload)
+        signal.setitimer(signal.ITIMER_REAL, hard_limit(job.envelope.timeout.execution) + 10.0)
+        return backend.answer(job.envelope, payload)
     except BaseException as error:
-        return _portable(error, name, memory_gib)
+        return _portable(error, job.name, job.memory_gib)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 

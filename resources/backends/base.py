@@ -223,8 +223,8 @@ class Runner(Protocol):
     def __call__(self, backend: LocalBackend, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
         """What ``backend.answer(envelope, payload)`` gives."""
 
-    def warm(self, modules: Sequence[str]) -> None:
-        """Get ready in the background, with these modules loaded."""
+    def warm(self, backend: LocalBackend) -> None:
+        """Get ready for a job of this backend in the background."""
 
 
 @dataclass
@@ -264,7 +264,7 @@ class LocalBackend(QuantumBackend):
     def warm(self) -> None:
         """Start the runner's worker, which loads the SDK while the caller goes on."""
         if self.runner and not self.in_process:
-            self.runner.warm(self.modules)
+            self.runner.warm(self)
 
     def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
         """Run the job, unless this process has run it before."""

@@ -188,7 +188,7 @@ def test_warming_does_not_wait_and_threads_take_turns() -> None:
     workers = WarmWorkers()
     try:
         started = time.monotonic()
-        workers.warm(("dimod",))
+        workers.warm(Odd())
         assert time.monotonic() - started < 0.3
         results: list[JobResult] = []
         threads = [
