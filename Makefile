@@ -2,13 +2,14 @@
 # make ui     Dagster on the same state (PORT=3000)
 # make test   set up and run the whole suite
 # make bench  the measurements under benchmarks/ (a quarter of an hour)
+# make faults 1,000 jobs against the provider emulator under a fault plan, processes killed at random: what was lost?
 # make lint   ruff, mypy and the import contracts, without the tests
 # make emulator  a quantum cloud on loopback with noisy devices (FAULTS=plan.yaml); staging runs on it
 # make clean  remove var/ (all state) but keep .venv
 PORT ?= 3000
 HYBRID := .venv/bin/hybrid
 
-.PHONY: run ui test lint bench emulator setup setup-dev clean
+.PHONY: run ui test lint bench faults emulator setup setup-dev clean
 
 run: setup
 	@$(HYBRID) run
@@ -24,6 +25,9 @@ bench: setup-dev
 
 lint: setup-dev
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+faults: setup-dev
+	@.venv/bin/python -m tests.faults.figures $(ARGS)
 
 emulator: setup
 	.venv/bin/python -m resources.emulator $(if $(FAULTS),--faults $(FAULTS))

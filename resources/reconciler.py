@@ -28,6 +28,8 @@ from resources.sending import Sent, collect, lease_seconds, send
 
 #: Seconds between looks at one job: a share of the time it is out, within bounds.
 SOONEST, LATEST, SHARE = 0.25, 60.0, 0.2
+#: Seconds until a backend that cannot be asked from here (no credentials, say) is tried again.
+UNREACHABLE = 5.0
 #: Looks at a result that cannot be read before the next backend is asked, and at a cancel that is not confirmed.
 UNREADABLE, UNCONFIRMED = 3, 20
 #: Submissions of one key that may vanish without a trace before the next backend is asked; a local run cannot
@@ -224,7 +226,7 @@ def look(plane: ControlPlane, name: str, batch: Sequence[Sent]) -> list[Job]:
     missing = backend.available()
     if missing:
         # it cannot be asked from here at all; the jobs are where they were
-        return [later(plane, job, LATEST) for job, _ in batch]
+        return [later(plane, job, UNREACHABLE) for job, _ in batch]
     handles = {job.job_id: JobHandle(name, job.provider_id or "", job.provider_key) for job, _ in batch}
     try:
         found = backend.statuses(list(handles.values()))
@@ -321,7 +323,7 @@ def _fetch(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHand
             return later(plane, job, error.retry_after)
         if error.failure_class is FailureClass.CAPABILITY:
             # it cannot be asked from here; the job is where it was
-            return later(plane, job, LATEST)
+            return later(plane, job, UNREACHABLE)
         if job.unreadable + 1 < UNREADABLE:
             return later(plane, job, SOONEST, unreadable=job.unreadable + 1)
         lost = BackendError(f"it ran on {job.backend}, its result cannot be had: {error}")
