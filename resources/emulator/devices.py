@@ -225,6 +225,8 @@ def read_circuit(kind: str, program: str) -> QuantumCircuit:
             from qiskit import qasm2
 
             circuit = qasm2.loads(program)
+    except ImportError as error:
+        raise CircuitError(f"{kind} needs a package that is not installed on the service; send qpy or qasm2") from error
     except Exception as error:
         raise CircuitError(f"the {kind} program cannot be read ({type(error).__name__})") from error
     if not circuit.num_clbits or "measure" not in circuit.count_ops():

@@ -251,9 +251,7 @@ class Service:
                 checked.append(self._checked(document))
             except Refused as refused:
                 checked.append(refused)
-        ids = iter(
-            self.store.add([job for job in checked if isinstance(job, NewJob)], due_at=time.time() + self.queue_seconds)
-        )
+        ids = iter(self.store.add([job for job in checked if isinstance(job, NewJob)], self.queue_seconds))
         self.engine.wake()
         return [
             {"id": next(ids), "key": job.key, "status": "queued"} if isinstance(job, NewJob) else job for job in checked

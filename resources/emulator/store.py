@@ -120,9 +120,13 @@ class Store:
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 
-    def add(self, jobs: Sequence[NewJob], due_at: float) -> list[str]:
-        """Keep all jobs in one transaction and give their ids; a known key gives the job that has it."""
-        ids = []
+    def add(self, jobs: Sequence[NewJob], queue_seconds: float) -> list[str]:
+        """Keep all jobs in one transaction and give their ids; a known key gives the job that has it.
+
+        Args:
+            queue_seconds: each waits at least so long.
+        """
+        ids, now = [], time.time()
         with self._transaction() as db:
             (arrival,) = db.execute("SELECT coalesce(max(arrival), 0) FROM jobs").fetchone()
             for offset, job in enumerate(jobs, start=1):
@@ -142,7 +146,7 @@ class Store:
                         *(identifier, job.key, job.device),
                         json.dumps([[digest, bindings] for *_, digest, bindings in job.circuits]),
                         *(job.shots, job.seed, job.priority, json.dumps(job.metadata)),
-                        *(arrival + offset, time.time(), due_at),
+                        *(arrival + offset, now, now + queue_seconds),
                     ),
                 )
                 db.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?)", [(tag, identifier) for tag in job.tags])
