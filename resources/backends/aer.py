@@ -18,6 +18,14 @@ from resources.circuits.templates import Template, qiskit_template
 _GPU_DRIVERS = ("/proc/driver/nvidia/version", "/dev/kfd")
 
 
+def load_transpiler() -> None:
+    """The first circuit transpiled in a process imports the plug-ins of every vendor installed: seconds, and no job's
+    time."""
+    from qiskit.transpiler.preset_passmanagers.plugin import PassManagerStagePluginManager
+
+    PassManagerStagePluginManager()
+
+
 @dataclass
 class Aer(GateSimulator):
     """Statevector simulation on one thread; the same seed gives the same samples."""
@@ -26,6 +34,11 @@ class Aer(GateSimulator):
     modules = ("qiskit_aer.primitives",)
     packages = ("qiskit-aer", "qiskit")
     seconds_model = (2e-3, 35e-6, 1.7e-9)
+
+    def load(self) -> None:
+        """Aer, and the transpiler with its plug-ins."""
+        super().load()
+        load_transpiler()
 
     def template(self, structure: Structure) -> Template:
         """The circuit in gates of Aer's native gates, transpiled."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resources.backends.aer import load_transpiler
 from resources.backends.base import Capabilities, Estimate, LocalBackend
 from resources.backends.gate_simulator import circuits_of
 from resources.backends.trip import answer, plan
@@ -61,6 +62,11 @@ class AerNoisy(LocalBackend):
         if not 1 <= self.max_qubits <= MOST_QUBITS:
             problem = f"{self.max_qubits} is out of range"
             raise InputError(self.name, "max_qubits", problem, f"use 1 to {MOST_QUBITS}")
+
+    def load(self) -> None:
+        """Aer's noise, and the transpiler with its plug-ins."""
+        super().load()
+        load_transpiler()
 
     def capabilities(self) -> Capabilities:
         """As any simulator, with read-out mitigation and post-selection."""
