@@ -1,7 +1,7 @@
-"""The provider emulator's client: the asynchronous hardware path, on a machine of one's own.
+"""The provider emulator's adapter: the asynchronous hardware path, on a machine of one's own.
 
-Here: the adapter, the HTTP calls and what each answer means. Not here: the service (``resources.emulator``), choosing
-angles and compiling (``resources.circuits.device``). A job is one trip: angles are found locally, the bound circuit is
+Here: the backend. Not here: the service and its HTTP client (``resources.emulator``), choosing angles and compiling
+(``resources.circuits.device``). A job is one trip: angles are found locally, the bound circuit is
 sampled there. Everything ``result`` needs travels with the job as its metadata, because another process may ask.
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
 from resources.backends.readout import check_payload, counted
 from resources.circuits.ising import Ising, Structure
+from resources.emulator.client import Client, refused, strange
 from resources.emulator.devices import DEVICES, as_qpy, backend_of, emulated_backend
 from resources.emulator.running import LOOPBACK, LOOPBACK_TOKEN, PORT
 from resources.envelope import Compilation, EvidenceClass, JobEnvelope, JobResult, Timings
@@ -31,14 +32,11 @@ from resources.failures import BackendError, FailureClass, InputError
 
 if TYPE_CHECKING:
     import dimod
-    import httpx
     from qiskit.providers import BackendV2
 
     from resources.circuits.device import Prepared
 
 DEFAULT_DEVICE = "line-8"
-#: Seconds one call may take in all; a body that dribbles in is given up then.
-CALL_SECONDS = 15.0
 #: What the service says, seconds, before it is asked again: its devices, and a device's calibration.
 DEVICES_FRESH, CALIBRATION_FRESH = 2.0, 30.0
 #: Submissions whose circuits are kept, so that sending again tunes nothing twice.
@@ -52,14 +50,6 @@ _STATUS = {
     "completed": ProviderStatus.SUCCEEDED,
     "failed": ProviderStatus.FAILED,
     "cancelled": ProviderStatus.CANCELLED,
-}
-#: Failure class of an answer; 5xx are transient, whatever else is a defect of the backend.
-_CLASS = {
-    401: FailureClass.CAPABILITY,
-    403: FailureClass.CAPABILITY,
-    422: FailureClass.CIRCUIT,
-    423: FailureClass.SATURATION,
-    429: FailureClass.SATURATION,
 }
 
 
@@ -81,7 +71,7 @@ class Emulator(QuantumBackend):
     token: str = field(default_factory=lambda: os.environ.get("HYBRID_EMULATOR_TOKEN") or "", repr=False)
     name = "emulator"
     _sent: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict, init=False, repr=False)
-    _seen: dict[str, tuple[float, Any]] = field(default_factory=dict, init=False, repr=False)
+    _client: Client = field(init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +89,7 @@ class Emulator(QuantumBackend):
             )
         if not self.token and self._local:
             self.token = LOOPBACK_TOKEN
+        self._client = Client(self.url, self.token)
 
     @property
     def _local(self) -> bool:
@@ -131,7 +122,7 @@ class Emulator(QuantumBackend):
         try:
             self._devices()
         except BackendError as error:
-            if error.not_sent:
+            if error.not_sent and error.failure_class is FailureClass.TRANSIENT:
                 return f"no provider emulator listens at {self.url}: start one with `make emulator`"
             if error.failure_class is FailureClass.CAPABILITY:
                 return f"the provider emulator at {self.url} refuses HYBRID_EMULATOR_TOKEN"
@@ -173,8 +164,8 @@ class Emulator(QuantumBackend):
             BackendError: transient when nobody knows whether it arrived.
         """
         job = self._job(envelope, payload, key)
-        answer = self._call("POST", "/jobs", job, {"Idempotency-Key": key})
-        return JobHandle(self.name, _text(answer, "id", FailureClass.TRANSIENT), key)
+        answer = self._client.call("POST", "/jobs", job, {"Idempotency-Key": key})
+        return JobHandle(self.name, _id(answer), key)
 
     def submit_many(
         self, jobs: Sequence[tuple[JobEnvelope, dimod.BinaryQuadraticModel, str]]
@@ -188,19 +179,16 @@ class Emulator(QuantumBackend):
                 answers.append(None)
             except BackendError as error:
                 answers.append(error)
-        entries = self._call("POST", "/jobs", ready).get("jobs") if ready else []
+        entries = self._client.call("POST", "/jobs", ready).get("jobs") if ready else []
         if not isinstance(entries, list) or len(entries) != len(ready):
-            raise BackendError(f"backend {self.name} answered a submission strangely", FailureClass.TRANSIENT)
+            raise strange("a submission")
         given = iter(zip(ready, entries, strict=True))
         return [self._entry(*next(given)) if answer is None else answer for answer in answers]
 
     def _entry(self, job: dict[str, Any], entry: dict[str, Any]) -> JobHandle | BackendError:
         if refusal := entry.get("error"):
-            status = int(refusal["status"])
-            return BackendError(
-                f"backend {self.name} refused a job: {refusal['message']}", _CLASS.get(status, FailureClass.BACKEND)
-            )
-        return JobHandle(self.name, _text(entry, "id", FailureClass.TRANSIENT), job["idempotency_key"])
+            return refused(int(refusal["status"]), str(refusal["message"]))
+        return JobHandle(self.name, _id(entry), job["idempotency_key"])
 
     def _job(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> dict[str, Any]:
         """The document to send; made once per key, so that a retry neither tunes nor compiles again."""
@@ -268,14 +256,14 @@ class Emulator(QuantumBackend):
 
     def find(self, key: str) -> JobHandle | None:
         """The job tagged with this key; the service knows a job from the moment it has accepted it."""
-        jobs = self._call("GET", f"/jobs?tag={quote(key, safe='')}").get("jobs")
+        jobs = self._client.call("GET", f"/jobs?tag={quote(key, safe='')}").get("jobs")
         if not isinstance(jobs, list):
-            raise BackendError(f"backend {self.name} answered a look-up strangely", FailureClass.TRANSIENT)
-        return JobHandle(self.name, _text(jobs[0], "id", FailureClass.TRANSIENT), key) if jobs else None
+            raise strange("a look-up")
+        return JobHandle(self.name, _id(jobs[0]), key) if jobs else None
 
     def status(self, handle: JobHandle) -> ProviderStatus:
         """The service's word; ``UNKNOWN`` for one that nobody knows."""
-        answer = self._call("GET", f"/jobs/{handle.provider_id}")
+        answer = self._client.call("GET", f"/jobs/{handle.provider_id}")
         return _STATUS.get(str(answer.get("status")), ProviderStatus.UNKNOWN)
 
     def statuses(self, handles: Sequence[JobHandle]) -> dict[JobHandle, ProviderStatus]:
@@ -287,10 +275,10 @@ class Emulator(QuantumBackend):
         found = {}
         for start in range(0, len(handles), self.capabilities().batch):
             part = handles[start : start + self.capabilities().batch]
-            words = self._call("POST", "/jobs/statuses", {"ids": [handle.provider_id for handle in part]})
+            words = self._client.call("POST", "/jobs/statuses", {"ids": [handle.provider_id for handle in part]})
             known = words.get("statuses")
             if not isinstance(known, dict):
-                raise BackendError(f"backend {self.name} answered a look-up strangely", FailureClass.TRANSIENT)
+                raise strange("a look-up")
             for handle in part:
                 if handle.provider_id in known:
                     found[handle] = _STATUS.get(str(known[handle.provider_id]), ProviderStatus.UNKNOWN)
@@ -302,7 +290,7 @@ class Emulator(QuantumBackend):
         Raises:
             BackendError: class ``backend`` when it is another job's, incomplete, unreadable or gone.
         """
-        answer = self._call("GET", f"/jobs/{handle.provider_id}/results", unreadable=FailureClass.BACKEND)
+        answer = self._client.call("GET", f"/jobs/{handle.provider_id}/results", unreadable=FailureClass.BACKEND)
         if answer.get("id") != handle.provider_id or handle.key not in (answer.get("tags") or ()):
             raise BackendError(f"backend {self.name} answered another job than {handle.provider_id}")
         try:
@@ -361,109 +349,31 @@ class Emulator(QuantumBackend):
 
     def cancel(self, handle: JobHandle) -> None:
         """Ask the service to stop the job; one that has ended stays as it ended."""
-        self._call("POST", f"/jobs/{handle.provider_id}/cancel")
+        self._client.call("POST", f"/jobs/{handle.provider_id}/cancel")
 
     def calibration(self) -> dict[str, Any]:
         """The device's calibration as the service has it now, at most half a minute old."""
-        return self._fresh(f"/devices/{self.device}/calibration", CALIBRATION_FRESH)
+        return self._client.fresh(f"/devices/{self.device}/calibration", CALIBRATION_FRESH)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _devices(self) -> dict[str, dict[str, Any]]:
         try:
-            return {device["name"]: device for device in self._fresh("/devices", DEVICES_FRESH)["devices"]}
+            return {device["name"]: device for device in self._client.fresh("/devices", DEVICES_FRESH)["devices"]}
         except (KeyError, TypeError):
-            raise BackendError(f"backend {self.name} described its devices strangely", FailureClass.TRANSIENT) from None
+            raise strange("its devices") from None
 
     def _calibration_text(self) -> str:
         """The calibration to compile for, without its time: equal values need no new compilation."""
         calibration = {name: value for name, value in self.calibration().items() if name != "time"}
         return json.dumps(calibration, sort_keys=True)
 
-    def _fresh(self, path: str, seconds: float) -> dict[str, Any]:
-        """An answer that is at most so old."""
-        at, answer = self._seen.get(path, (-float("inf"), None))
-        if time.monotonic() - at > seconds:
-            answer = self._call("GET", path)
-            self._seen[path] = (time.monotonic(), answer)
-        return answer
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        headers: dict[str, str] | None = None,
-        unreadable: FailureClass = FailureClass.TRANSIENT,
-    ) -> dict[str, Any]:
-        """One call and its JSON object.
-
-        Args:
-            unreadable: failure class of an answer that is no JSON object.
-
-        Raises:
-            BackendError: by status; transient when the connection broke or the answer took too long.
-        """
-        import httpx
-
-        until, content = time.monotonic() + CALL_SECONDS, bytearray()
-        asked = {"Authorization": f"Bearer {self.token}", **(headers or {})}
-        try:
-            with _client(self.url, os.getpid()).stream(method, path, json=body, headers=asked) as response:
-                for chunk in response.iter_bytes():
-                    content += chunk
-                    if time.monotonic() > until:
-                        raise BackendError(
-                            f"backend {self.name} took more than {CALL_SECONDS:g} s to answer", FailureClass.TRANSIENT
-                        )
-        except httpx.HTTPError as error:
-            raise BackendError(
-                f"backend {self.name} cannot be asked ({type(error).__name__})",
-                FailureClass.TRANSIENT,
-                not_sent=isinstance(error, httpx.ConnectError | httpx.ConnectTimeout),
-            ) from None
-        if response.status_code != 200:
-            raise self._refusal(response.status_code, bytes(content), response.headers.get("retry-after"))
-        try:
-            answer = json.loads(content)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise BackendError(f"backend {self.name} gave an answer that cannot be read", unreadable)
-        return answer
-
-    def _refusal(self, status: int, content: bytes, retry_after: str | None) -> BackendError:
-        try:
-            said = str(json.loads(content)["error"]["message"])
-        except (ValueError, KeyError, TypeError):
-            said = "no reason given"
-        kind = FailureClass.TRANSIENT if status >= 500 else _CLASS.get(status, FailureClass.BACKEND)
-        try:
-            wait = float(retry_after) if retry_after else None
-        except ValueError:
-            wait = None
-        return BackendError(f"backend {self.name} answered {status}: {said}", kind, retry_after=wait)
-
-
-def _text(document: Any, name: str, kind: FailureClass) -> str:
-    value = document.get(name) if isinstance(document, dict) else None
-    if not isinstance(value, str):
-        raise BackendError("backend emulator gave an answer that cannot be read", kind)
-    return value
-
-
-@lru_cache(maxsize=4)
-def _client(url: str, process: int) -> httpx.Client:
-    """One client per process, kept alive and shared by its threads; a forked process gets its own."""
-    import httpx
-
-    return httpx.Client(
-        base_url=url,
-        timeout=httpx.Timeout(CALL_SECONDS, connect=3.0),
-        limits=httpx.Limits(max_keepalive_connections=16, keepalive_expiry=30.0),
-        # the environment's proxies are for the internet, and its .netrc would add credentials
-        trust_env=False,
-    )
+def _id(document: Any) -> str:
+    identifier = document.get("id") if isinstance(document, dict) else None
+    if not isinstance(identifier, str):
+        raise strange("a submission")
+    return identifier
 
 
 @lru_cache(maxsize=64)

@@ -1,20 +1,17 @@
 """The emulator's HTTP interface: who may ask, how often, and what the answers look like, faults included.
 
-Here: routes, tokens, the rate limit, and what a fault does to an answer. Not here: durable state (``store``), running
-jobs (``engine``), devices (``devices``), the process (``running``). ``docs/emulator.md`` describes the interface.
+Here: routes, tokens, the rate limit. Not here: what a fault does on the wire (``answers``), durable state (``store``),
+running jobs (``engine``), devices (``devices``), the process (``running``). The interface is in ``docs/emulator.md``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
-import socket
 import sqlite3
-import struct
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -23,10 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from resources.emulator.answers import Refused, Wire, after, before, body_of
 from resources.emulator.devices import DEVICES, CircuitError, calibration_of, check_circuit, digest_of_program
 from resources.emulator.engine import Engine
 from resources.emulator.faults import FaultRule, Faults, Route, plan_from
@@ -63,19 +61,6 @@ class _Submission(BaseModel):
 
 
 _SUBMISSION = TypeAdapter(_Submission)
-
-
-class Refused(Exception):
-    """An answer other than 200."""
-
-    def __init__(self, status: int, code: str, message: str, retry_after: float | None = None) -> None:
-        self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
-        super().__init__(message)
-
-    def response(self) -> Response:
-        """The answer."""
-        headers = {} if self.retry_after is None else {"Retry-After": f"{self.retry_after:g}"}
-        return JSONResponse({"error": {"code": self.code, "message": self.message}}, self.status, headers)
 
 
 @dataclass
@@ -162,7 +147,7 @@ class Service:
             Path("/admin/faults", admin(self._faults), methods=["GET", "PUT"]),
             Path("/admin/executions", admin(self._executions)),
         ]
-        return _Wire(Starlette(routes=routes, lifespan=life))
+        return Wire(Starlette(routes=routes, lifespan=life))
 
     # --- every call -----------------------------------------------------------------------------------------------
 
@@ -176,15 +161,15 @@ class Service:
         try:
             self._authorize(request, self.token)
             if wait := self._bucket.wait():
-                raise Refused(429, "too_many_requests", f"more than {self.rate:g} calls a second", round(wait, 3))
+                raise Refused(429, "too_many_requests", f"more than {self.rate:g} calls a second", max(wait, 0.001))
             fault = self.faults.draw(route)
             if fault is not None:
-                await _before(fault, request)
+                await before(fault, request)
             response = await handler(request, fault)
         except Refused as refused:
             response = refused.response()
         if fault is not None:
-            return await _after(fault, request, response)
+            return await after(fault, request, response)
         return response
 
     # --- routes ---------------------------------------------------------------------------------------------------
@@ -220,7 +205,7 @@ class Service:
         return calibration_of(name, number) | {"time": datetime.fromtimestamp(at, UTC).isoformat()}
 
     async def _submit(self, request: Request, fault: FaultRule | None) -> Response:
-        document = await _json(request)
+        document = await body_of(request)
         if fault is not None and fault.fault == "maintenance":
             for entry in document if isinstance(document, list) else [document]:
                 if isinstance(entry, dict) and entry.get("device") in DEVICES:
@@ -288,7 +273,8 @@ class Service:
         return JSONResponse({"jobs": [{"id": row["id"], "status": row["state"]} for row in self.store.tagged(tag)]})
 
     async def _statuses(self, request: Request, fault: FaultRule | None) -> Response:
-        ids = (await _json(request)).get("ids")
+        document = await body_of(request)
+        ids = document.get("ids") if isinstance(document, dict) else None
         if not isinstance(ids, list) or len(ids) > 1000 or not all(isinstance(i, str) for i in ids):
             raise Refused(422, "no_ids", 'send {"ids": [...]}, at most 1000')
         strange = fault is not None and fault.fault == "unknown_status"
@@ -363,77 +349,10 @@ class Service:
     async def _faults(self, request: Request) -> Response:
         if request.method == "PUT":
             try:
-                self.faults.replace(plan_from(await _json(request), "fault plan"))
+                self.faults.replace(plan_from(await body_of(request), "fault plan"))
             except InputError as error:
                 raise Refused(422, "invalid_plan", str(error)) from None
         return JSONResponse({"plan": self.faults.plan.model_dump(exclude_none=True), "shown": self.faults.shown()})
 
     async def _executions(self, request: Request) -> Response:
         return JSONResponse({"executions": self.store.executions()})
-
-
-# --- what faults do to an answer --------------------------------------------------------------------------------------
-
-
-async def _before(fault: FaultRule, request: Request) -> None:
-    """Faults that show before anything is done."""
-    if fault.fault == "reset":
-        await _hang_up(request, hard=True)
-        raise Refused(500, "reset", "nobody hears this")
-    if fault.fault.startswith("http_"):
-        status = int(fault.fault.removeprefix("http_"))
-        raise Refused(status, fault.fault, "as the fault plan says", fault.lasting if status == 429 else None)
-
-
-async def _after(fault: FaultRule, request: Request, response: Response) -> Response:
-    """Faults of the answer's way back."""
-    if fault.fault == "lost_answer":
-        await _hang_up(request, hard=False)
-    elif fault.fault == "slow_body":
-        return _dribbled(response, fault.lasting)
-    return response
-
-
-def _dribbled(response: Response, seconds: float) -> Response:
-    body, pieces = bytes(response.body), 20
-    size = max(1, -(-len(body) // pieces))
-
-    async def pieces_of_body() -> Any:
-        for start in range(0, len(body), size):
-            await asyncio.sleep(seconds / pieces)
-            yield body[start : start + size]
-
-    return StreamingResponse(pieces_of_body(), response.status_code, media_type="application/json")
-
-
-async def _hang_up(request: Request, hard: bool) -> None:
-    """Close the connection without a word; ``hard``: with a TCP reset."""
-    transport = request.scope["transport"]
-    if hard:
-        with suppress(OSError):
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-    # until the server has seen that nobody listens, it would try to answer
-    await asyncio.sleep(0.01)
-
-
-class _Wire:
-    """Hands the connection on to the routes, so that faults can cut it: the server's ``send`` belongs to an object
-    that has it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["transport"] = getattr(getattr(send, "__self__", None), "transport", None)
-        await self._app(scope, receive, send)
-
-
-async def _json(request: Request) -> Any:
-    try:
-        document = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise Refused(400, "no_json", "the body is not JSON") from None
-    if not isinstance(document, dict | list):
-        raise Refused(400, "no_json", "the body is neither an object nor a list")
-    return document

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.backends import emulator as client
 from resources.backends.base import JobHandle, ProviderStatus
 from resources.backends.conformance import asymmetric_problem, envelope_for
 from resources.backends.emulator import Emulator
+from resources.emulator import client
 from resources.emulator.devices import DEVICES, CircuitError, backend_of, calibration_of, execute, read_circuit
 from resources.emulator.faults import ROUTES, SECONDS, FaultPlan, Faults, plan_from, read_plan
 from resources.emulator.running import Running, Tokens, serve_in_background
@@ -135,7 +135,7 @@ def test_another_process_reads_the_result(service: Running, backend: Emulator) -
 def test_many_jobs_are_one_submission(service: Running, backend: Emulator) -> None:
     jobs = [job(backend, seed) for seed in range(5)]
     too_large = (jobs[0][0].model_copy(update={"payload_variables": 5}), *jobs[0][1:])
-    before = backend._call("GET", "/usage")
+    before = backend._client.call("GET", "/usage")
     answers = backend.submit_many([*jobs, too_large])  # type: ignore[list-item]
     assert isinstance(answers[-1], BackendError)
     handles = [answer for answer in answers if isinstance(answer, JobHandle)]
@@ -148,7 +148,7 @@ def test_many_jobs_are_one_submission(service: Running, backend: Emulator) -> No
     assert unknown not in backend.statuses([*handles, unknown])
     spent = [
         sum(month["shots"] for month in usage["usage"] if month["device"] == "quick-4")
-        for usage in (before, backend._call("GET", "/usage"))
+        for usage in (before, backend._client.call("GET", "/usage"))
     ]
     assert spent[1] - spent[0] == 5 * 64
 
@@ -471,14 +471,14 @@ def test_a_calibration_document_is_the_whole_device() -> None:
 
 
 def test_the_queue_cancel_and_the_rate_limit(tmp_path: Path) -> None:
-    """Priorities and arrival decide who runs first; a cancelled job never runs; too many calls get 429; SIGTERM is clean."""
+    """Priority and arrival decide who runs first; a cancelled job never runs; too many calls get 429; a clean end."""
     with serve_in_background(tmp_path, queue_seconds=0.4, rate=8, workers=1) as running:
         backend = Emulator(running.url, "quick-4", running.token)
         jobs = [job(backend, seed, priority=priority) for seed, priority in ((0, 0), (1, 0), (2, 5), (3, 0))]
         handles = [handle for handle in backend.submit_many(jobs) if isinstance(handle, JobHandle)]
         cancelled = handles.pop()
         backend.cancel(cancelled)
-        waiting = backend._call("GET", f"/jobs/{handles[1].provider_id}")
+        waiting = backend._client.call("GET", f"/jobs/{handles[1].provider_id}")
         assert (waiting["status"], waiting["position"]) == ("queued", 2)
         assert 0 < waiting["estimated_wait"] <= 1.0
         while set(backend.statuses(handles).values()) != {ProviderStatus.SUCCEEDED}:
