@@ -83,7 +83,7 @@ class Spending:
             tx: the transaction that will reserve; without one the answer is only a forecast.
             job: its own open reservation is not counted against it (it is asked again after a crash).
         """
-        budget = self._budget(owner)
+        budget = self.budget(owner)
         if budget is None:
             return None
         if not math.isfinite(amount) or amount < 0:
@@ -146,7 +146,8 @@ class Spending:
         with self.ledger.engine.connect() as tx:
             return _spent(tx, owner, month, job)
 
-    def _budget(self, owner: str) -> Budget | None:
+    def budget(self, owner: str) -> Budget | None:
+        """The first budget of the policy that matches; ``None``: the owner has no limit."""
         for budget in self.policy.budgets:
             name = budget.owner
             if owner.startswith(name[:-1]) if name.endswith("*") else owner == name:
@@ -156,15 +157,20 @@ class Spending:
 
 def _spent(tx: sa.Connection, owner: str, month: str, job: Job | None) -> Spent:
     reserved = SPENDING.c.state == "reserved"
+
+    def total(amount: Any) -> sa.ColumnElement[float]:
+        return sa.func.coalesce(sa.func.sum(amount), 0.0)
+
     query = sa.select(
         sa.func.count(),
-        sa.func.coalesce(sa.func.sum(sa.case((reserved, SPENDING.c.reserved), else_=SPENDING.c.actual)), 0.0),
-        sa.func.coalesce(sa.func.sum(sa.case((reserved, SPENDING.c.reserved), else_=0.0)), 0.0),
+        total(sa.case((reserved, SPENDING.c.reserved), else_=0.0)),
+        total(sa.case((reserved, 0.0), else_=SPENDING.c.actual)),
     ).where(SPENDING.c.owner == owner, SPENDING.c.month == month, SPENDING.c.state != "released")
     if job is not None:
         query = query.where(sa.not_(reserved & _of(job)))
     row: Any = tx.execute(query).one()
-    return Spent(money=row[1], jobs=row[0], reserved=row[2])
+    jobs, held, billed = row
+    return Spent(held + billed, jobs, held)
 
 
 def _of(job: Job) -> sa.ColumnElement[bool]:

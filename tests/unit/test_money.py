@@ -148,6 +148,8 @@ def test_each_step_may_be_repeated(ledger: Ledger) -> None:
         of.release(tx, asking)
         of.reserve(tx, asking, 9.0)
     assert of.spent("team:a", "2026-04") == Spent(4.0, 1, 0.0)
+    # what is billed is in the way of whoever asks
+    assert of.refuses("team:a", "qpu", 6.5, now=APRIL, job=asking) is not None
     # a further submission has a further key, and is paid as well
     assert spend(of, replace(asking, provider_key="again"), 5.0, APRIL) is None
     assert of.spent("team:a", "2026-04") == Spent(9.0, 2, 5.0)
