@@ -1,6 +1,7 @@
-"""The ``hybrid`` command: run, solve, leaderboard, jobs, publish, retire, ui.
+"""The ``hybrid`` command: run, solve, leaderboard, publish, retire, ui.
 
-Here: arguments, printing, exit codes. Not here: the work (``session``), the commands that only look (``route_cli``).
+Here: arguments, printing, exit codes. Not here: the work (``session``), the commands that only look (``route_cli``),
+those about jobs (``control_cli``).
 Exit codes: 0 answered, 2 bad input, 3 no feasible answer, 1 anything else. Only ``--json`` documents and tables go to
 stdout; progress goes to stderr.
 """
@@ -9,21 +10,24 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.table import Table
 
-from hybrid_assets import route_cli
-from hybrid_assets.terminal import Steps, err, show, show_answer, show_leaderboard
+from hybrid_assets import control_cli, route_cli
+from hybrid_assets.terminal import Steps, err, show_answer, show_leaderboard
 from resources.failures import HybridError, InputError
 from resources.home import PROJECT, Home, inbox
 
 if TYPE_CHECKING:
+    from hybrid_assets.line import Outcome
     from hybrid_assets.session import Session
 
 app = typer.Typer(
@@ -34,6 +38,7 @@ app = typer.Typer(
 )
 app.command()(route_cli.route)
 app.command()(route_cli.doctor)
+control_cli.register(app)
 
 BAD_INPUT, NO_ANSWER = 2, 3
 
@@ -70,6 +75,7 @@ def run() -> None:
         if not landings:
             err.print(f"there is no data file under {inbox()}; put one into a family's folder there.")
         fresh = computed = 0
+        pending: list[str] = []
         for number, landing in enumerate(landings, start=1):
             key = landing.instance
             stale = session.stale(key)
@@ -80,13 +86,15 @@ def run() -> None:
             steps.title = f"[{number}/{len(landings)}] {key}"
             started = time.perf_counter()
             outcome = session.process(key, stale)
-            state = f"failed: {outcome.problem}" if outcome.problem else "pending" if outcome.pending else "done"
+            _said(steps.title, outcome, time.perf_counter() - started)
             if outcome.problem:
                 failed[key] = outcome.problem
-            err.print(
-                f"{steps.title}: {state} in {time.perf_counter() - started:.1f} s",
-                style="red" if outcome.problem else "green",
-            )
+            elif outcome.pending:
+                pending.append(key)
+        for key, outcome, seconds in session.finish(pending):
+            _said(key, outcome, seconds)
+            if outcome.problem:
+                failed[key] = outcome.problem
         err.print(f"{computed} of {len(landings)} instances computed, {fresh} up to date and left alone.")
         steps.title = "publication"
         _publish_if_needed(session, changed=computed > 0)
@@ -98,6 +106,11 @@ def run() -> None:
     )
     if refused or failed:
         sys.exit(BAD_INPUT if refused and not failed else 1)
+
+
+def _said(title: str, outcome: Outcome, seconds: float) -> None:
+    state = f"failed: {outcome.problem}" if outcome.problem else "pending" if outcome.pending else "done"
+    err.print(f"{title}: {state} in {seconds:.1f} s", style="red" if outcome.problem else "green")
 
 
 def _publish_if_needed(session: Session, changed: bool) -> None:
@@ -154,10 +167,14 @@ def solve(
         landing = session.land_file(address, family, request)
         steps.title = landing.instance
         outcome = session.process(landing.instance)
+        if outcome.pending:
+            err.print(f"{landing.instance}: its job is out; waiting for it", style="dim")
+            outcome = next(iter(session.finish([landing.instance])))[1]
         if outcome.problem:
             _end(f"{landing.instance}: {outcome.problem}", BAD_INPUT if outcome.failure_class == "input" else 1)
         if outcome.pending:
-            _end(f"{landing.instance}: its job is still open; run the same command again to collect it.", 1)
+            why = session.waits_for(landing.instance) or "its job is still open"
+            _end(f"{landing.instance}: {why}; run the same command again to collect it.", 1)
         document = answer(session, landing.instance)
     if json_:
         print(json.dumps(document, allow_nan=False))
@@ -238,26 +255,6 @@ def leaderboard() -> None:
 
 
 @app.command()
-def jobs(limit: Annotated[int, typer.Option(help="newest so many")] = 30) -> None:
-    """Quantum jobs of the ledger, newest first."""
-    from resources.assembly import build_dispatcher
-
-    found = build_dispatcher(Home.from_environment().prepare()).ledger.jobs()[::-1][:limit]
-    table = Table("job", "instance", "backend", "state", "attempts", "created", "error")
-    for job in found:
-        table.add_row(
-            job.job_id,
-            job.instance,
-            job.backend,
-            job.state,
-            str(job.attempts),
-            f"{job.created_at:%Y-%m-%d %H:%M:%S}",
-            job.error or "",
-        )
-    show(table)
-
-
-@app.command()
 def retire(instance: Annotated[str, typer.Argument(help="key, e.g. maxcut.karate-club")]) -> None:
     """Take an instance out of the line; its history stays in the lake and the event log."""
     from hybrid_assets.session import open_session
@@ -270,7 +267,7 @@ def retire(instance: Annotated[str, typer.Argument(help="key, e.g. maxcut.karate
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="port on 127.0.0.1")] = 3000) -> None:
     """Dagster's UI and daemon on the same state."""
-    from hybrid_assets.session import open_session
+    from hybrid_assets.session import open_session, own_emulator
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -285,7 +282,17 @@ def ui(port: Annotated[int, typer.Option(help="port on 127.0.0.1")] = 3000) -> N
     err.print(f"Dagster: http://127.0.0.1:{port} (Ctrl-C ends it)")
     dagster = str(Path(sys.executable).with_name("dagster"))
     os.chdir(PROJECT)
-    os.execv(dagster, [dagster, "dev", "-w", str(PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)])
+    command = [dagster, "dev", "-w", str(PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    with own_emulator(Home.from_environment(), quietly=False) as started:
+        if not started:
+            os.execv(dagster, command)
+        # the emulator ends with this process, so this one stays
+        with subprocess.Popen(command) as dev:
+            signal.signal(signal.SIGTERM, lambda *_: dev.terminate())
+            while dev.poll() is None:
+                # Ctrl-C reaches the whole group; Dagster ends in its own time
+                with suppress(KeyboardInterrupt):
+                    dev.wait()
 
 
 if __name__ == "__main__":

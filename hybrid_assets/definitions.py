@@ -65,7 +65,15 @@ def build_defs(
             report,
         ],
         resources=resources_for(name, home or Home.from_environment(), schemas, resources),
-        jobs=[jobs.instance_line, jobs.baselines_again, jobs.publication, jobs.process_batch, jobs.maintenance],
+        jobs=[
+            jobs.instance_line,
+            jobs.baselines_again,
+            jobs.publication,
+            jobs.process_batch,
+            jobs.maintenance,
+            jobs.approval,
+            jobs.cancellation,
+        ],
         sensors=[*watching, *automation.build(SETTINGS[name].sensors_run)],
         schedules=scheduled,
         # stages and publications are short: a process per step costs more than the step

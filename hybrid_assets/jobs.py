@@ -1,14 +1,19 @@
-"""Jobs: one instance through stages 2 to 9, a batch of them in one run, the publication, and maintenance.
+"""Jobs: one instance through stages 2 to 9, a batch of them in one run, the publication, maintenance, and what people
+decide about quantum jobs.
 
-Here: selections and the two op jobs. Not here: who launches them (``sensors``, ``automation``, ``cli``).
+Here: selections and the op jobs. Not here: who launches them (``sensors``, ``automation``, ``cli``).
 """
 
 import time
+from typing import Literal
 
 import dagster as dg
+from pydantic import Field
 
 from hybrid_assets.automation import ONE_AT_A_TIME
 from hybrid_assets.line import LINE, run_line
+from resources.dispatcher import Dispatcher
+from resources.failures import HybridError
 from resources.lake import Lake
 
 instance_line = dg.define_asset_job(
@@ -32,9 +37,10 @@ publication = dg.define_asset_job(
 
 
 class Batch(dg.Config):
-    """Instances of one burst."""
+    """Instances of one burst, and the stages to run for each."""
 
     keys: list[str]
+    stages: list[str] = Field(default_factory=lambda: list(LINE))
 
 
 @dg.op(description="Runs each instance's line in turn, in this process; one failing instance does not stop the rest.")
@@ -47,6 +53,7 @@ def run_batch(context: dg.OpExecutionContext, config: Batch) -> None:
             context.repository_def.get_job("instance_line"),
             context.instance,
             key,
+            config.stages,
             tags={"hybrid/batch": context.run.run_id},
         ).problem
         state = f"failed: {problem}" if problem else "done"
@@ -83,3 +90,52 @@ def maintain(context: dg.OpExecutionContext, config: Retention, lake: dg.Resourc
 def maintenance() -> None:
     """House-keeping of the lake."""
     maintain()
+
+
+class Answer(dg.Config):
+    """What a person says about a job that waits."""
+
+    job_id: str
+    decision: Literal["approved", "rejected"]
+    by: str
+    reason: str
+
+
+@dg.op(description="Answer a job in awaiting_approval; who, when and why stand in the audit log.")
+def decide(context: dg.OpExecutionContext, config: Answer, dispatcher: dg.ResourceParam[Dispatcher]) -> None:
+    """Approve or reject."""
+    try:
+        job = dispatcher.decide(config.job_id, config.decision, by=config.by, reason=config.reason)
+    except HybridError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    context.log.info(f"{job.job_id} is {job.state}")
+
+
+@dg.job(description="Approve or reject a job that waits for a person.")
+def approval() -> None:
+    """As `hybrid approve` and `hybrid reject`."""
+    decide()
+
+
+class Stop(dg.Config):
+    """Which job to stop."""
+
+    job_id: str
+    by: str
+    reason: str
+
+
+@dg.op(description="Cancel an open job, at its provider too.")
+def stop(context: dg.OpExecutionContext, config: Stop, dispatcher: dg.ResourceParam[Dispatcher]) -> None:
+    """Cancel."""
+    try:
+        job = dispatcher.cancel(config.job_id, by=config.by, reason=config.reason)
+    except HybridError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    context.log.info(f"{job.job_id} is {job.state}")
+
+
+@dg.job(description="Cancel an open job, at its provider too.")
+def cancellation() -> None:
+    """As `hybrid cancel`."""
+    stop()

@@ -1,12 +1,14 @@
 """Sensors and schedules: who asks for stages 2 to 9.
 
-Here: the inbox sensor and the nightly schedules. Not here: stage 10 (``automation``) or how a file is read
-(``landing``).
+Here: the inbox sensor, the sensor of open jobs and the nightly schedules. Not here: stage 10 (``automation``) or how
+a file is read (``landing``).
 """
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
@@ -14,7 +16,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 from hybrid_assets.assets.landed_files import observation, register
 from hybrid_assets.jobs import baselines_again, instance_line, maintenance, process_batch
 from hybrid_assets.landing import land_found, scan
-from hybrid_assets.line import bury_dead_runs, stale_stages
+from hybrid_assets.line import LINE, bury_dead_runs, stale_stages
 from resources.dispatcher import Dispatcher
 from resources.failures import InputError
 from resources.home import inbox
@@ -23,6 +25,8 @@ from resources.home import inbox
 BATCH_ABOVE = 10
 #: Seconds between looks at the inbox; a file is taken when two looks in a row see the same size and time.
 LOOK_EVERY = 10
+#: Seconds between ticks over the jobs that are out, and longest work of one; each job has its own growing interval.
+FOLLOW_EVERY, FOLLOW_SECONDS = 5, 20.0
 
 
 def look(
@@ -82,6 +86,80 @@ def requests(keys: list[str]) -> list[dg.RunRequest]:
     return [dg.RunRequest(job_name="instance_line", partition_key=key) for key in keys]
 
 
+def follow(
+    cursor: str | None, dispatcher: Dispatcher, instance: dg.DagsterInstance, graph: BaseAssetGraph
+) -> dg.SensorResult:
+    """Reconcile the jobs that are out, and ask for the remaining stages of instances whose jobs have ended.
+
+    The cursor holds the end of the newest job seen and the instances still to be continued, so a tick that dies is
+    made good by the next one. Jobs that go on to a backend on this machine are run by the partition's own run.
+    """
+    state: dict[str, Any] = json.loads(cursor) if cursor else {"since": "", "open": []}
+    until = time.monotonic() + FOLLOW_SECONDS
+    looked = 0
+    problems: list[str] = []
+    while True:
+        done = dispatcher.reconcile(local=False)
+        looked, problems = looked + done.looked, problems + done.problems
+        if not done.looked or time.monotonic() > until:
+            break
+    jobs = dispatcher.ledger.jobs()
+    ended = [job for job in jobs if job.ended_at is not None]
+    here = [job for job in jobs if job.state == "intended" and not dispatcher.is_remote(job.backend)]
+    fresh = [job for job in ended if job.ended_at is not None and job.ended_at.isoformat() > state["since"]]
+    priority = {job.instance: job.priority for job in jobs}
+    present = set(instance.get_dynamic_partitions("instances"))
+    waiting = dict.fromkeys([*state["open"], *(job.instance for job in [*fresh, *here])])
+    busy = _busy(instance) if waiting else set()
+    ready, later = {}, []
+    for key in waiting:
+        stages = stale_stages(instance, graph, key) if key in present else []
+        if key in busy:
+            later.append(key)
+        elif "quantum_samples" in stages and "quantum_jobs" not in stages:
+            ready[key] = stages
+    out = sum(1 for job in jobs if job.ended_at is None)
+    notes = [f"{out} jobs open, {looked} looked at", *problems[:3]]
+    return dg.SensorResult(
+        run_requests=continuations(ready, priority),
+        skip_reason=None if ready else dg.SkipReason("; ".join(notes)),
+        cursor=json.dumps(
+            {
+                "since": max((job.ended_at.isoformat() for job in ended if job.ended_at), default=state["since"]),
+                "open": later,
+            }
+        ),
+    )
+
+
+def _busy(instance: dg.DagsterInstance) -> set[str]:
+    """Partitions that a run is working on, or is about to."""
+    active = [
+        dg.DagsterRunStatus.QUEUED,
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+    ]
+    runs = instance.get_runs(dg.RunsFilter(statuses=active))
+    return {run.tags["dagster/partition"] for run in runs if "dagster/partition" in run.tags}
+
+
+def continuations(ready: dict[str, list[str]], priority: dict[str, int]) -> list[dg.RunRequest]:
+    """One run per instance, or one for all above ``BATCH_ABOVE``; the job's priority is the run's."""
+    if len(ready) > BATCH_ABOVE:
+        config = {"keys": list(ready), "stages": list(LINE[LINE.index("quantum_samples") :])}
+        return [dg.RunRequest(job_name="process_batch", run_config={"ops": {"run_batch": {"config": config}}})]
+    return [
+        dg.RunRequest(
+            job_name="instance_line",
+            partition_key=key,
+            asset_selection=[dg.AssetKey(stage) for stage in stages],
+            tags={"dagster/priority": str(priority.get(key, 0))},
+        )
+        for key, stages in ready.items()
+    ]
+
+
 def build(run_by_default: bool) -> tuple[list[dg.SensorDefinition], list[dg.ScheduleDefinition]]:
     """The sensors and schedules, started by themselves where the environment says so."""
     status = dg.DefaultSensorStatus.RUNNING if run_by_default else dg.DefaultSensorStatus.STOPPED
@@ -97,6 +175,19 @@ def build(run_by_default: bool) -> tuple[list[dg.SensorDefinition], list[dg.Sche
         bury_dead_runs(context.instance)
         assert context.repository_def is not None, "a sensor is evaluated within its definitions"
         return look(context.cursor, dispatcher, context.instance, context.repository_def.asset_graph)
+
+    @dg.sensor(
+        name="open_jobs",
+        jobs=[instance_line, process_batch],
+        minimum_interval_seconds=FOLLOW_EVERY,
+        default_status=status,
+        description="Polls jobs that are out, in batches and at growing intervals, and continues their partitions.",
+    )
+    def open_jobs_sensor(
+        context: dg.SensorEvaluationContext, dispatcher: dg.ResourceParam[Dispatcher]
+    ) -> dg.SensorResult:
+        assert context.repository_def is not None, "a sensor is evaluated within its definitions"
+        return follow(context.cursor, dispatcher, context.instance, context.repository_def.asset_graph)
 
     on = dg.DefaultScheduleStatus.RUNNING if run_by_default else dg.DefaultScheduleStatus.STOPPED
 
@@ -129,4 +220,4 @@ def build(run_by_default: bool) -> tuple[list[dg.SensorDefinition], list[dg.Sche
         default_status=on,
         description="Weekly: compact and vacuum the lake.",
     )
-    return [inbox_sensor], [nightly_baselines, nightly_suite, weekly]
+    return [inbox_sensor, open_jobs_sensor], [nightly_baselines, nightly_suite, weekly]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import logging
 import os
+import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -28,11 +30,12 @@ from resources.assembly import build_dispatcher, build_lake
 from resources.dispatcher import Dispatcher
 from resources.environments import SETTINGS, current_environment
 from resources.event_log import storage_yaml
-from resources.failures import BackendError, InputError
+from resources.failures import HybridError, InputError
 from resources.home import PROJECT, Home, inbox
 from resources.lake import Lake
-from resources.ledger import Landing
+from resources.ledger_tables import TERMINAL, Landing
 from resources.policy import load
+from resources.routing import NoRoute
 
 Progress = Callable[[str, str], None]
 #: Run configuration that replaces Dagster's console log by this session's progress.
@@ -151,7 +154,7 @@ class Session:
         request, family = parse(landing.options, landing.name), registry.family(landing.family)
         try:
             route = decide(key, family, int(row["size"]), request, settings, self.dispatcher, self.lake)
-        except BackendError:
+        except NoRoute:
             # the run will say why
             return True
         return answered.differs(resolve(request, settings, route))
@@ -160,6 +163,32 @@ class Session:
         """Run stages of one instance in this process."""
         tags = {"hybrid/asked_by": "cli"}
         return run_line(self.repository.get_job("instance_line"), self.instance, key, stages or LINE, tags, LOGGING)
+
+    def finish(self, keys: list[str]) -> Iterator[tuple[str, Outcome, float]]:
+        """Wait for the jobs of pending instances and take each through its remaining stages; yields key, outcome and
+        the seconds since the waiting began. What waits for a person, or longer than any timeout allows, stays
+        pending."""
+        began, waiting = time.perf_counter(), list(keys)
+        while waiting:
+            self.dispatcher.reconcile()
+            for key in list(waiting):
+                jobs = [job for job in self.dispatcher.ledger.jobs(instance=key) if job.state not in TERMINAL]
+                person = any(job.state == "awaiting_approval" for job in jobs)
+                if jobs and not person:
+                    continue
+                outcome = Outcome("", pending=True) if person else self.process(key, self.stale(key))
+                if person or not outcome.pending:
+                    waiting.remove(key)
+                    yield key, outcome, time.perf_counter() - began
+            if waiting:
+                time.sleep(0.2)
+
+    def waits_for(self, key: str) -> str | None:
+        """What a person is asked about an instance's job."""
+        for approval in self.dispatcher.approvals.waiting():
+            if self.dispatcher.ledger.job(approval.job_id).instance == key:
+                return f"job {approval.job_id} waits for `hybrid approve` or `hybrid reject`: {approval.why}"
+        return None
 
     def publish(self) -> str | None:
         """Stage 10; one sentence about what failed, or ``None``."""
@@ -198,9 +227,36 @@ def open_session(progress: Progress = quiet, home: Home | None = None) -> Iterat
     if not configured.exists() or configured.read_text(encoding="utf-8") != wanted:
         configured.write_text(wanted, encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(home.dagster)
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.get() as instance, own_emulator(home):
         bury_dead_runs(instance)
         yield Session(home, instance, progress)
+
+
+@contextmanager
+def own_emulator(home: Home, quietly: bool = True) -> Iterator[bool]:
+    """In staging, a provider emulator as a child of this process where nothing listens at its usual place.
+
+    Nothing but ``HYBRID_ENV`` has to be set to see the asynchronous path; ``make emulator`` or
+    ``HYBRID_EMULATOR_URL`` give it a life of its own.
+    """
+    from resources.emulator.running import PORT, serve_in_background
+
+    with socket.socket() as probe:
+        taken = probe.connect_ex(("127.0.0.1", PORT)) == 0
+    if current_environment() != "staging" or "HYBRID_EMULATOR_URL" in os.environ or taken:
+        yield False
+        return
+    try:
+        running = serve_in_background(home.root / "emulator", port=PORT)
+    except HybridError as error:
+        # somebody else was faster, or it cannot run here: the policy's next backend answers, and says why
+        logging.getLogger(__name__).warning("no emulator of our own: %s", error)
+        yield False
+        return
+    if not quietly:
+        print(f"provider emulator: {running.url}", file=sys.stderr)
+    with running:
+        yield True
 
 
 def _progress_logger(progress: Progress) -> dg.LoggerDefinition:
