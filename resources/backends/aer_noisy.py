@@ -10,14 +10,13 @@ import os
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from resources.backends.aer import load_transpiler
-from resources.backends.base import Capabilities, Estimate, LocalBackend
+from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
 from resources.backends.gate_simulator import circuits_of
 from resources.backends.trip import answer, plan
 from resources.circuits.device import Prepared, calibration_of, estimate_on
@@ -80,7 +79,7 @@ class AerNoisy(LocalBackend):
 
     def version(self) -> str:
         """Version of qiskit-aer."""
-        return version("qiskit-aer")
+        return package_version("qiskit-aer")
 
     def available(self) -> str | None:
         """Names what is not installed."""
@@ -136,7 +135,7 @@ class AerNoisy(LocalBackend):
             bits,
             backend=self.name,
             version=self.version(),
-            sdk_versions={package: version(package) for package in PACKAGES},
+            sdk_versions={package: package_version(package) for package in PACKAGES},
             evidence=EvidenceClass.EMULATOR,
             execute_seconds=time.perf_counter() - started,
         )

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resources.backends.base import Capabilities, Estimate, LocalBackend
+from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
 from resources.backends.readout import check_payload, counted
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
 
@@ -42,7 +41,7 @@ class Annealer(LocalBackend):
 
     def version(self) -> str:
         """Version of dwave-samplers."""
-        return version("dwave-samplers")
+        return package_version("dwave-samplers")
 
     def available(self) -> str | None:
         """Names the package when it is not installed."""
@@ -86,7 +85,7 @@ class Annealer(LocalBackend):
             evidence_class=EvidenceClass.SURROGATE,
             backend=self.name,
             backend_version=self.version(),
-            sdk_versions={package: version(package) for package in ("dwave-samplers", "dimod")},
+            sdk_versions={package: package_version(package) for package in ("dwave-samplers", "dimod")},
             width=envelope.payload_variables,
             depth=0,
             two_qubit_gates=0,

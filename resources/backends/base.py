@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
-from importlib import import_module
+from functools import cache, partial
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult
@@ -78,6 +78,13 @@ class Estimate:
     logical_two_qubit_gates: int = 0
     logical_depth: int = 0
     coupling_map: str = "full"
+
+
+@cache
+def package_version(package: str) -> str:
+    """Version of an installed package; looked up once, because every result names several and a look takes a
+    millisecond."""
+    return metadata.version(package)
 
 
 class ProviderStatus(StrEnum):

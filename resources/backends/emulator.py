@@ -15,13 +15,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
+from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend, package_version
 from resources.backends.readout import check_payload, counted
 from resources.circuits.ising import Ising, Structure
 from resources.emulator.client import Client, refused, strange
@@ -112,7 +111,7 @@ class Emulator(QuantumBackend):
 
     def version(self) -> str:
         """The service ships with the product and has its version."""
-        return version("hybrid-assets")
+        return package_version("hybrid-assets")
 
     def available(self) -> str | None:
         """Says that a token is missing or refused, or that nothing listens at the URL; a call every two seconds at
@@ -238,7 +237,7 @@ class Emulator(QuantumBackend):
                 "layout": list(circuit.layout),
                 "success_probability": circuit.success_probability,
                 "compiled_for": circuit.calibration["id"],
-                "qiskit": version("qiskit"),
+                "qiskit": package_version("qiskit"),
             },
         }
         with self._lock:

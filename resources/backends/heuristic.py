@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resources.backends.base import Capabilities, Estimate, LocalBackend
+from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
 from resources.backends.readout import check_payload, counted
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
 
@@ -46,7 +45,7 @@ class Heuristic(LocalBackend):
 
     def version(self) -> str:
         """Version of dwave-samplers."""
-        return version("dwave-samplers")
+        return package_version("dwave-samplers")
 
     def available(self) -> str | None:
         """Names the package when it is not installed."""
@@ -104,7 +103,7 @@ class Heuristic(LocalBackend):
             evidence_class=EvidenceClass.CLASSICAL,
             backend=self.name,
             backend_version=self.version(),
-            sdk_versions={package: version(package) for package in ("dwave-samplers", "dimod")},
+            sdk_versions={package: package_version(package) for package in ("dwave-samplers", "dimod")},
             width=n,
             depth=0,
             two_qubit_gates=0,
