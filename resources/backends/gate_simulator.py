@@ -9,11 +9,10 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from resources.backends.base import Capabilities, Estimate, LocalBackend
+from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
 from resources.backends.readout import check_payload, counted
 from resources.circuits.device import CouplingMapName, estimate_on
 from resources.circuits.ising import Ising, Structure
@@ -66,13 +65,17 @@ class GateSimulator(LocalBackend):
         """Settings of the simulation that change its answer, for the record."""
         return {}
 
+    def fidelity(self, structure: Structure) -> float | None:
+        """Estimated success probability of the circuit; ``None`` for an ideal machine."""
+        return None
+
     def capabilities(self) -> Capabilities:
         """Both QAOA forms on at most ``max_qubits`` variables."""
         return Capabilities(self.evidence, self.max_qubits, ("qaoa-ramp", "qaoa-trained"), tier=self.tier)
 
     def version(self) -> str:
         """Version of the simulator's package."""
-        return version(self.packages[0])
+        return package_version(self.packages[0])
 
     def available(self) -> str | None:
         """Names the packages that are not installed."""
@@ -112,7 +115,8 @@ class GateSimulator(LocalBackend):
         algorithm = envelope.algorithm
         started = time.perf_counter()
         ising = Ising.from_bqm(payload)
-        template = self.template(ising.structure(algorithm.depth))
+        structure = ising.structure(algorithm.depth)
+        template = self.template(structure)
         compiled = time.perf_counter()
         terms = len(ising.fields) + len(ising.edges)
         grid_seconds = len(algorithm.ramp_lengths) * self._circuit_seconds(ising.variables, terms, algorithm.depth)
@@ -129,15 +133,16 @@ class GateSimulator(LocalBackend):
         return JobResult(
             envelope_digest=envelope.digest,
             samples=samples,
-            evidence_class=self.evidence,
+            evidence_class=self.capabilities().evidence_class,
             backend=self.name,
             backend_version=self.version(),
-            sdk_versions={package: version(package) for package in self.packages},
+            sdk_versions={package: package_version(package) for package in self.packages},
             width=ising.variables,
             depth=template.depth,
             two_qubit_gates=template.two_qubit_gates,
             logical_depth=template.depth,
             logical_two_qubit_gates=template.two_qubit_gates,
+            success_probability=self.fidelity(structure),
             shots=len(readout.bits),
             expectation_raw=float(sum(sample.energy * sample.count for sample in samples) / len(readout.bits)),
             tuning_shots=readout.tuning_shots,

@@ -6,6 +6,7 @@ kept in a bounded cache per SDK; ``cache_info().misses`` of the two functions co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,7 @@ import numpy as np
 from resources.circuits.ising import Structure
 
 if TYPE_CHECKING:
+    from pennylane.operation import Operator
     from pennylane.tape import QuantumScript
     from qiskit import QuantumCircuit
 
@@ -107,27 +109,29 @@ class PennyLaneTemplate:
         return np.stack([np.asarray(bits, dtype=np.int8).reshape(shots, -1) for bits in device.execute(scripts)])
 
 
+def pennylane_gates(structure: Structure, angles: Sequence[float]) -> list[Operator]:
+    """QAOA in Hadamard, RZ, IsingZZ and RX with these angles, in the order of ``Structure.parameters``."""
+    import pennylane as qml
+
+    angle, wires = iter(angles), range(structure.variables)
+    gates: list[Operator] = [qml.Hadamard(i) for i in wires]
+    for _ in range(structure.depth):
+        gates += [qml.RZ(next(angle), i) for i in structure.fields]
+        gates += [qml.IsingZZ(next(angle), wires=edge) for edge in structure.edges]
+        mixer = next(angle)
+        gates += [qml.RX(mixer, i) for i in wires]
+    return gates
+
+
 @lru_cache(maxsize=32)
 def pennylane_template(structure: Structure) -> PennyLaneTemplate:
     """The template of this structure for PennyLane's ``lightning.qubit``."""
     import pennylane as qml
 
-    n = structure.variables
-    angle = iter(range(structure.parameters))
-    gates = [qml.Hadamard(i) for i in range(n)]
-    angle_of_gate: list[int] = []
-    for _ in range(structure.depth):
-        for i in structure.fields:
-            angle_of_gate.append(next(angle))
-            gates.append(qml.RZ(0.1, i))
-        for edge in structure.edges:
-            angle_of_gate.append(next(angle))
-            gates.append(qml.IsingZZ(0.1, wires=edge))
-        mixer = next(angle)
-        for i in range(n):
-            angle_of_gate.append(mixer)
-            gates.append(qml.RX(0.1, i))
-    script = qml.tape.QuantumScript(gates, [qml.sample(wires=range(n))], shots=1)
-    device = qml.device("lightning.qubit", wires=n)
+    # each angle is its own number, so that every gate tells which one it takes
+    gates = pennylane_gates(structure, range(structure.parameters))
+    angle_of_gate = np.array([int(gate.parameters[0]) for gate in gates if gate.parameters])
+    script = qml.tape.QuantumScript(gates, [qml.sample(wires=range(structure.variables))], shots=1)
+    device = qml.device("lightning.qubit", wires=structure.variables)
     (script,), _ = device.preprocess_transforms(device.setup_execution_config(circuit=script))([script])
-    return PennyLaneTemplate(script, np.array(angle_of_gate))
+    return PennyLaneTemplate(script, angle_of_gate)

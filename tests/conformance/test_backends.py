@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from resources.backends.aer import Aer
-from resources.backends.aer_noisy import AerNoisy
+from resources.backends.aer import Aer, AerMps
+from resources.backends.aer_noisy import GENERIC_DEVICE, AerNoisy
 from resources.backends.annealer import Annealer
 from resources.backends.base import QuantumBackend
 from resources.backends.conformance import BackendConformance
 from resources.backends.heuristic import Heuristic
 from resources.backends.lightning import Lightning
+from resources.backends.pennylane_device import PennyLaneDevice
 from resources.circuits.ising import Structure
 from resources.circuits.templates import Template
 
@@ -28,9 +29,29 @@ class TestLightning(BackendConformance):
         return Lightning()
 
 
-class TestAerNoisy(BackendConformance):
+class TestAerMps(BackendConformance):
+    problems = range(5)
+
     def backend(self) -> QuantumBackend:
-        return AerNoisy()
+        return AerMps()
+
+
+class TestAerNoisy(BackendConformance):
+    # more layers are more noise: with 28 couplings a third one already costs more than it gains
+    depths = (1, 2)
+    problems = range(5)
+
+    def backend(self) -> QuantumBackend:
+        return AerNoisy(device=GENERIC_DEVICE)
+
+
+class TestPennyLaneDevice(BackendConformance):
+    depths = (2, 4)
+    problems = range(4)
+    most_variables = 4
+
+    def backend(self) -> QuantumBackend:
+        return PennyLaneDevice(device="default.mixed")
 
 
 class TestAnnealer(BackendConformance):
