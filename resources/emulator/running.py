@@ -6,7 +6,6 @@ Here: tokens from the environment, the socket, signals, starting and stopping. N
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -78,6 +77,8 @@ def serve(
     Raises:
         InputError: no token, no free port, a bad plan, or another service on the same home.
     """
+    import fcntl
+
     import uvicorn
 
     from resources.emulator.devices import DEVICES, emulated_backend
