@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from hybrid_assets.terminal import say, show
+from hybrid_assets.terminal import err, say, show
 from resources.environments import SETTINGS, current_environment
-from resources.failures import BackendError, InputError
+from resources.failures import HybridError, InputError
 from resources.home import Home, inbox
+
+if TYPE_CHECKING:
+    from resources.policy import Policy
 
 #: Packages that an answer may depend on.
 PACKAGES = (
@@ -51,6 +55,7 @@ def route(
     from hybrid_assets.request import parse, read_sidecar
     from hybrid_assets.routes import decide
     from resources.assembly import build_dispatcher, build_lake
+    from resources.routing import NoRoute
 
     address = Address.parse(file)
     asked = {**read_sidecar(address.path).stored(), **({"backend": backend} if backend else {})}
@@ -60,11 +65,16 @@ def route(
     lake = build_lake(home, tuple((t, contracts.arrow_schema(t)) for t in contracts.TABLES))
     settings = SETTINGS[current_environment()]
     key = key_of(name, source, address.member)
-    found = decide(key, registry.family(name), instance.size, request, settings, build_dispatcher(home), lake)
+    try:
+        found = decide(key, registry.family(name), instance.size, request, settings, build_dispatcher(home), lake)
+    except NoRoute as error:
+        for line in error.explanation if explain else ():
+            err.print(f"  {line}", soft_wrap=True)
+        raise
     if json_:
         print(json.dumps({"instance": key, "environment": settings.environment, **asdict(found)}, allow_nan=False))
         return
-    say(f"{key} ({instance.size} variables) in {settings.environment}: {found.backend}, a {found.tier} backend")
+    say(f"{key} ({instance.size} variables) in {settings.environment}: {found.backend} (tier {found.tier})")
     say(f"then {' → '.join(found.fallback) or 'nothing'}")
     say(
         f"at most {found.max_qubits} qubits, {request.budget or found.budget_seconds:g} s a side, "
@@ -86,10 +96,9 @@ def doctor() -> None:
 
     home, environment = Home.from_environment(), current_environment()
     say(f"environment {environment}, home {home.root}, inbox {inbox()}, Python {platform.python_version()}")
-    killed: tuple[str, ...] = ()
+    policy = None
     try:
         policy = load(environment)
-        killed = policy.killed
         say(f"policy {policy.version}: routes {', '.join(rule.name for rule in policy.routes)}")
     except InputError as error:
         say(f"policy: {error}")
@@ -99,7 +108,8 @@ def doctor() -> None:
     except InputError as error:
         say(str(error))
     say(f"dbt manifest: {'present' if MANIFEST.exists() else 'missing, run sh setup.sh'}")
-    show(_backends(home, killed))
+    if policy is not None:
+        _backends(home, policy)
     packages = Table("package", "version")
     for name in PACKAGES:
         try:
@@ -109,25 +119,25 @@ def doctor() -> None:
     show(packages)
 
 
-def _backends(home: Home, killed: tuple[str, ...]) -> Table:
+def _backends(home: Home, policy: Policy) -> None:
+    """All backends in a table, then a sentence for each that cannot be used."""
     from resources.assembly import build_dispatcher
 
     table = Table("backend", "state", "tier", "breaker", "mode", "evidence class", "variables", "algorithms", "version")
     dispatcher = build_dispatcher(home)
     breakers = {state.backend: state for state in dispatcher.breakers.states()}
     modes = {control.backend: control for control in dispatcher.controls.all()}
+    sentences = []
     for name in dispatcher.backend_names:
         breaker, control = breakers.get(name), modes.get(name)
-        standing = (
-            f"{breaker.state} after {breaker.failures} failures" if breaker and breaker.failures else "closed",
-            "killed by the policy" if name in killed else f"{control.mode} by {control.set_by}" if control else "open",
-        )
+        mode = "killed by the policy" if name in policy.killed else str(control.mode) if control else "open"
+        standing = (breaker.state if breaker else "closed", mode)
         try:
             backend = dispatcher.backend(name)
             can, missing = backend.capabilities(), backend.available()
             table.add_row(
                 name,
-                missing or "answers",
+                "not usable" if missing else "answers",
                 can.tier + (", remote" if can.remote else ""),
                 *standing,
                 str(can.evidence_class),
@@ -135,9 +145,18 @@ def _backends(home: Home, killed: tuple[str, ...]) -> Table:
                 ", ".join(can.algorithms),
                 "" if missing else backend.version(),
             )
-        except BackendError as error:
-            table.add_row(name, str(error), "", *standing)
+        except HybridError as error:
+            missing = str(error)
+            table.add_row(name, "not usable", "", *standing)
         except Exception as error:
             # one broken plug-in must not hide the others
-            table.add_row(name, f"broken: {type(error).__name__}", "", *standing)
-    return table
+            missing = f"it is broken ({type(error).__name__})"
+            table.add_row(name, "broken", "", *standing)
+        sentences += [missing] if missing else []
+        if control is not None and control.mode != "open":
+            sentences.append(f"{name} was {control.mode} by {control.set_by}: {control.reason}")
+        refusal = breaker.refuses(datetime.now(UTC)) if breaker else None
+        sentences += [refusal] if refusal else []
+    show(table)
+    for sentence in sentences:
+        say(f"  {sentence}")

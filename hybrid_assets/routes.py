@@ -17,7 +17,7 @@ from resources.backends.base import Capabilities, Estimate, QuantumBackend
 from resources.controls import Mode
 from resources.envelope import EvidenceClass, JobEnvelope, TimeoutBudget
 from resources.environments import Settings
-from resources.failures import BackendError
+from resources.failures import BackendError, HybridError
 from resources.policy import Policy, load
 from resources.routing import Asked, Facts, Route, Shown, route
 
@@ -42,7 +42,7 @@ def decide(
         lake: where the record against classical solvers is read, if a rule asks for it; ``None``: there is none yet.
 
     Raises:
-        BackendError: class ``capability``, with one sentence per backend: none can take it.
+        NoRoute: none can take it, with one sentence per backend.
         InputError: the policy file is wrong.
     """
     policy = load(settings.environment)
@@ -98,17 +98,17 @@ def facts_of(
         mode = control.mode if control else Mode.OPEN
         try:
             backend = dispatcher.backend(name)
-        except BackendError as error:
+            found[name] = Facts(
+                backend.capabilities(),
+                missing=backend.available(),
+                killed=said if mode is Mode.KILLED else None,
+                resting=said if mode in (Mode.PAUSED, Mode.DRAINED) else breakers.get(name),
+                estimate=_estimate(policy, backend, asked, settings, request, by_tier),
+                shown=shown.get(name, Shown()),
+            )
+        except HybridError as error:
+            # its package is broken or one of its variables is wrong: that concerns nobody else
             found[name] = Facts(Capabilities(EvidenceClass.CLASSICAL, 0, ()), missing=str(error))
-            continue
-        found[name] = Facts(
-            backend.capabilities(),
-            missing=backend.available(),
-            killed=said if mode is Mode.KILLED else None,
-            resting=said if mode in (Mode.PAUSED, Mode.DRAINED) else breakers.get(name),
-            estimate=_estimate(policy, backend, asked, settings, request, by_tier),
-            shown=shown.get(name, Shown()),
-        )
     return found
 
 

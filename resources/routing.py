@@ -122,6 +122,12 @@ class Route:
     explanation: tuple[str, ...]
 
 
+class NoRoute(BackendError):
+    """No backend can take an instance; class ``capability``. ``explanation`` as in ``Route``."""
+
+    explanation: tuple[str, ...] = ()
+
+
 def route(policy: Policy, asked: Asked, facts: Mapping[str, Facts]) -> Route:
     """Choose the backend and its fallback chain by the first rule that matches.
 
@@ -132,7 +138,7 @@ def route(policy: Policy, asked: Asked, facts: Mapping[str, Facts]) -> Route:
         facts: by registered name; those that the policy may choose from.
 
     Raises:
-        BackendError: class ``capability``, with one sentence per backend.
+        NoRoute: with one sentence per backend.
         InputError: no rule matches.
     """
     lines: list[str] = []
@@ -207,7 +213,8 @@ def _wanted(then: Then, asked: Asked, facts: Mapping[str, Facts]) -> list[str]:
         named += [n for n in then.fallback if n in facts and asked.algorithm in facts[n].capabilities.algorithms]
     if tier is not None:
         of_tier = [name for name, known in facts.items() if known.capabilities.tier == tier and name != HEURISTIC]
-        of_tier.sort(key=lambda name: (*_expected(facts[name]), name))
+        # a surrogate is of a tier too, but nobody who asks for one means it
+        of_tier.sort(key=lambda n: (not facts[n].capabilities.evidence_class.is_quantum, *_expected(facts[n]), n))
         named = [name for name in named if name in of_tier] + of_tier
     if asked.backend is not None:
         named = [asked.backend, *named]
@@ -303,10 +310,10 @@ def _along(
     usable, barred = _sifted(policy, then, asked, facts, wanted, poor)
     lines += [f"backend {_said(name, why)}" for name, why in barred.items()]
     if asked.backend is not None and asked.backend in barred:
-        raise _nothing(f"the backend asked for cannot take {asked.instance}", [barred[asked.backend]])
+        raise _nowhere(f"the backend asked for cannot take {asked.instance}", [barred[asked.backend]], lines)
     if not usable:
         none = list(barred.values()) or [f"no backend of tier {asked.tier or then.tier} is registered"]
-        raise _nothing(f"no backend of route {rule} can take {asked.instance}", none)
+        raise _nowhere(f"no backend of route {rule} can take {asked.instance}", none, lines)
     backend, *others = usable
     can = facts[backend].capabilities
     lines.append(f"backend {backend}: taken ({_why_first(backend, asked, facts)})")
@@ -370,8 +377,10 @@ def _unfit(policy: Policy, asked: Asked, name: str, facts: Mapping[str, Facts], 
 
 
 def _said(name: str, why: str) -> str:
-    return f"{name}: passed by, {why.removeprefix(f'{name}: ')}"
+    return f"{name}: passed by, {why.removeprefix(f'{name}: ').removeprefix(f'backend {name} ')}"
 
 
-def _nothing(what: str, sentences: list[str]) -> BackendError:
-    return BackendError(f"{what}: {'; '.join(sentences)}", FailureClass.CAPABILITY, not_sent=True)
+def _nowhere(what: str, sentences: list[str], lines: list[str]) -> NoRoute:
+    error = NoRoute(f"{what}: {'; '.join(sentences)}", FailureClass.CAPABILITY, not_sent=True)
+    error.explanation = tuple(lines)
+    return error

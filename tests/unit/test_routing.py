@@ -24,9 +24,8 @@ QAOA = ("qaoa-ramp", "qaoa-trained")
 
 def facts(tier: str = "simulator", variables: int = 16, algorithms: tuple[str, ...] = QAOA, **other: Any) -> Facts:
     known = {"metered", "remote", "leaves_machine"}
-    can = Capabilities(
-        EvidenceClass.SIMULATOR, variables, algorithms, tier=tier, **{k: other.pop(k) for k in known & other.keys()}
-    )
+    evidence = EvidenceClass.SIMULATOR if algorithms == QAOA else EvidenceClass.SURROGATE
+    can = Capabilities(evidence, variables, algorithms, tier=tier, **{k: other.pop(k) for k in known & other.keys()})
     return Facts(can, **other)
 
 
@@ -139,6 +138,8 @@ def test_a_tier_is_any_usable_backend_of_it_cheapest_and_fastest_first() -> None
     )
     assert route(DEV, replace(ASKED, tier="hardware"), known).backend == "braket"
     assert route(DEV, replace(ASKED, tier="simulator"), LOCAL).backend == "aer", "the route's own order comes first"
+    quick = LOCAL | {"annealer": replace(LOCAL["annealer"], estimate=Estimate(0.0, 0.0, 0.0))}
+    assert route(policy(rule(tier="simulator")), ASKED, quick).backend == "aer", "a surrogate comes last"
     assert "no backend of tier gpu is registered" in refused(policy(rule(tier="gpu")), ASKED, LOCAL)
 
 
