@@ -288,7 +288,7 @@ class BraketLocal(_Simulated):
     name = "braket-local"
     modules = ("braket.circuits", "braket.devices")
     evidence: ClassVar[EvidenceClass] = EvidenceClass.SIMULATOR
-    seconds_model: ClassVar[tuple[float, float, float]] = (1e-2, 1e-3, 1e-8)
+    seconds_model: ClassVar[tuple[float, float, float]] = (1e-2, 1e-3, 1e-7)
     base: ClassVar[float] = 2.0
     max_qubits: int = 16
 
@@ -304,7 +304,7 @@ class BraketEmulator(_Simulated):
     name = "braket-emulator"
     modules = ("braket.circuits", "braket.devices", "braket.emulation.local_emulator")
     evidence: ClassVar[EvidenceClass] = EvidenceClass.EMULATOR
-    seconds_model: ClassVar[tuple[float, float, float]] = (2e-2, 2e-3, 5e-7)
+    seconds_model: ClassVar[tuple[float, float, float]] = (2e-2, 2e-3, 1e-7)
     base: ClassVar[float] = 4.0
     max_qubits: int = 8
 

@@ -1,0 +1,292 @@
+"""Braket: circuits and noise against independent computations; boto3 against a Braket and S3 on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("braket.circuits", reason="the extra braket is not installed")
+
+from resources.backends.base import JobHandle, ProviderStatus
+from resources.backends.braket import ION_TRAP, BraketEmulator, BraketLocal, plan
+from resources.backends.braket_aws import Braket
+from resources.backends.conformance import BackendConformance, asymmetric_problem, envelope_for
+from resources.circuits.ising import Ising
+from resources.envelope import Algorithm, EvidenceClass
+from resources.failures import BackendError, FailureClass
+from tests.loopback.braket_server import LOST, BraketServer
+
+ACCESS_KEY, SECRET = "AKIALOOPBACKKEY", "secret-not-to-be-seen-0123456789"
+DEVICE = "arn:aws:braket:us-east-1::device/qpu/iqm/Garnet"
+KEY = "k" * 64
+QAOA = Algorithm(depth=2, shots=200, ramp_lengths=(3.0,), seed=5)
+
+
+# --- local ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_circuit_is_qaoa_of_the_payload() -> None:
+    """Against a statevector built from the payload's own energies, without gates."""
+    payload = asymmetric_problem(5, 3)
+    planned = plan(envelope_for(BraketLocal(), payload, QAOA), payload)
+    ising = Ising.from_bqm(payload)
+    states = (np.arange(32)[:, None] >> np.arange(5)[::-1]) & 1
+    energies = payload.energies((states, range(5))) / ising.scale
+    amplitudes = np.full(32, 32**-0.5, dtype=complex)
+    parameters = planned.record["result"]["parameters"]
+    for gamma, beta in zip(parameters["gammas"], parameters["betas"], strict=True):
+        amplitudes = amplitudes * np.exp(-1j * gamma * energies)
+        for _ in range(5):
+            # one qubit after the other moves to the front
+            pairs = amplitudes.reshape(2, 16)
+            mixed = np.array([[np.cos(beta), 1j * np.sin(beta)], [1j * np.sin(beta), np.cos(beta)]]) @ pairs
+            amplitudes = mixed.T.reshape(32)
+    program = BraketLocal().program(planned.structure)
+    bits = program.sample(planned.inputs, 200_000, seed=1)
+    counts = np.bincount(bits @ (1 << np.arange(5)[::-1]), minlength=32) / 200_000
+    assert np.abs(counts - np.abs(amplitudes) ** 2).max() < 0.006
+
+
+def test_the_emulator_is_noisier_than_the_simulator_and_says_so() -> None:
+    payload = asymmetric_problem(4, 1)
+    deep = Algorithm(depth=6, shots=4000, ramp_lengths=(3.0,))
+    ideal = BraketLocal().run(envelope_for(BraketLocal(), payload, deep), payload)
+    noisy = BraketEmulator().run(envelope_for(BraketEmulator(), payload, deep), payload)
+    states = (np.arange(16)[:, None] >> np.arange(4)) & 1
+    uniform = payload.energies((states, range(4))).mean()
+    assert ideal.expectation_raw < noisy.expectation_raw < uniform
+    assert noisy.evidence_class is EvidenceClass.EMULATOR
+    # H and, in each of 6 layers, 4 fields, 4 mixers and 6 couplings
+    gates = ION_TRAP.one_qubit ** (4 + 6 * 8) * ION_TRAP.two_qubit ** (6 * 6)
+    assert noisy.success_probability == pytest.approx(gates * ION_TRAP.readout**4)
+    assert noisy.calibration["two_qubit"] == ION_TRAP.two_qubit
+
+
+def test_read_out_errors_are_in_the_emulated_distribution() -> None:
+    """One qubit in a field: what is left of certainty is what the gates and the read-out take."""
+    import dimod
+
+    payload = dimod.BinaryQuadraticModel({0: 1.0}, {}, 0.0, "BINARY")
+    one = Algorithm(depth=1, shots=100, ramp_lengths=(1.0,))
+    planned = plan(envelope_for(BraketEmulator(), payload, one), payload)
+    # phase π/2 and mixer −π/2 turn |+⟩ into a basis state
+    inputs = {"a0": np.pi / 2, "a1": -np.pi / 2}
+    ideal = BraketLocal().program(planned.structure).sample(inputs, 100_000, 0).mean()
+    noisy = BraketEmulator().program(planned.structure).sample(inputs, 100_000, 0).mean()
+    assert ideal in (0.0, 1.0)
+    # three gates, of whose error 2/3 flips the state, and the read-out
+    expected = 1 - ION_TRAP.readout + 3 * (1 - ION_TRAP.one_qubit)
+    assert abs(noisy - ideal) == pytest.approx(expected, abs=1e-3)
+
+
+# --- the cloud --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[BraketServer]:
+    with BraketServer(ACCESS_KEY) as service:
+        yield service
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: BraketServer) -> None:
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_ENDPOINT_URL_BRAKET": server.endpoint,
+        "AWS_ENDPOINT_URL_S3": server.endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HYBRID_BRAKET_DEVICE": DEVICE,
+        "HYBRID_BRAKET_S3": "s3://hybrid-results/tests",
+        "HYBRID_HOME": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(name, value)
+    for store in (server.tasks, server.by_token, server.objects, server.requests, server._faults):
+        store.clear()
+    server.hold, server.page = False, 100
+
+
+def job(seed: int = 0):  # type: ignore[no-untyped-def]
+    payload = asymmetric_problem(4, seed)
+    return envelope_for(Braket(), payload, QAOA), payload
+
+
+class TestLoopbackConformance(BackendConformance):
+    """The device's adapter passes the suite for any backend, through boto3."""
+
+    problems = range(2)
+    depths = (1, 4)
+
+    def backend(self) -> Braket:
+        return Braket()
+
+
+def test_another_process_reads_the_result(server: BraketServer) -> None:
+    envelope, payload = job()
+    server.hold = True
+    handle = Braket().submit(envelope, payload, KEY)
+    assert Braket().status(handle) is ProviderStatus.QUEUED
+    with pytest.raises(BackendError, match="has no result"):
+        Braket().result(handle)
+    server.hold = False
+    assert Braket().find(KEY) == handle
+    assert Braket().status(handle) is ProviderStatus.SUCCEEDED
+    result = Braket().result(handle)
+    assert result.envelope_digest == envelope.digest
+    assert result.evidence_class is EvidenceClass.HARDWARE
+    assert result.shots == 200
+    assert result.backend_version == "qpu/iqm/Garnet"
+    assert result.actual_cost == pytest.approx(0.30 + 200 * 0.00145)
+    assert result.actual_cost == pytest.approx(Braket().estimate(envelope).cost)
+    energies = payload.energies((((np.arange(16)[:, None] >> np.arange(4)) & 1), range(4)))
+    assert result.expectation_raw < energies.mean()
+
+
+def test_a_lost_answer_is_adopted_and_a_blind_repetition_is_the_same_task(
+    server: BraketServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    envelope, payload = job()
+    server.fail("/quantum-task", LOST)
+    with pytest.raises(BackendError) as lost:
+        Braket().submit(envelope, payload, KEY)
+    assert lost.value.failure_class is FailureClass.TRANSIENT
+    assert not lost.value.not_sent
+    (arn,) = server.tasks
+    found = Braket().find(KEY)
+    assert found == JobHandle("braket", arn, KEY)
+    # a list that is behind: the client token alone must do
+    monkeypatch.setattr(server, "listed", lambda body: {"quantumTasks": []})
+    assert Braket().find(KEY) is None
+    assert Braket().submit(envelope, payload, KEY).provider_id == arn
+    assert len(server.tasks) == 1
+
+
+def test_the_list_is_read_to_its_end_and_other_tags_are_others(server: BraketServer) -> None:
+    server.page, server.hold = 2, True
+    for seed in range(5):
+        Braket().submit(*job(seed), f"key-{seed}")
+    assert {Braket().find(f"key-{seed}").provider_id for seed in range(5)} == set(server.tasks)
+    assert Braket().find("key") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "failure_class", "wait"),
+    [
+        (403, "AccessDeniedException", FailureClass.CAPABILITY, None),
+        (400, "ValidationException", FailureClass.CAPABILITY, None),
+        (424, "DeviceOfflineException", FailureClass.CAPABILITY, None),
+        (429, "ThrottlingException", FailureClass.SATURATION, 7.0),
+        (402, "ServiceQuotaExceededException", FailureClass.SATURATION, 7.0),
+        (500, "InternalServiceException", FailureClass.TRANSIENT, None),
+        (503, "", FailureClass.TRANSIENT, None),
+        (401, "Anything", FailureClass.CAPABILITY, None),
+    ],
+)
+@pytest.mark.parametrize("place", ["/quantum-task", "/quantum-tasks"])
+def test_failures_have_their_class(
+    server: BraketServer, place: str, status: int, code: str, failure_class: FailureClass, wait: float | None
+) -> None:
+    envelope, payload = job()
+    server.fail(place, status, code, {"Retry-After": "7"})
+    with pytest.raises(BackendError) as failed:
+        Braket().submit(envelope, payload, KEY) if place == "/quantum-task" else Braket().find(KEY)
+    assert failed.value.failure_class is failure_class
+    assert failed.value.retry_after == wait
+    assert failed.value.__cause__ is None
+    assert server.tasks == {}
+    # nothing was repeated behind the dispatcher's back
+    assert len(server.requests) == 1
+
+
+def test_wrong_credentials_are_never_repeated_in_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASOMEBODYELSE")
+    with pytest.raises(BackendError) as refused:
+        Braket().submit(*job(), KEY)
+    assert refused.value.failure_class is FailureClass.CAPABILITY
+    for hidden in ("AKIASOMEBODYELSE", SECRET):
+        assert hidden not in str(refused.value) + repr(refused.value.__cause__)
+
+
+def test_no_connection_says_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_BRAKET", "http://127.0.0.1:9")
+    with pytest.raises(BackendError) as unreachable:
+        Braket().submit(*job(), KEY)
+    assert unreachable.value.failure_class is FailureClass.TRANSIENT
+    assert unreachable.value.not_sent
+
+
+@pytest.mark.parametrize("damage", ["garbled", "partial", "missing"])
+def test_a_damaged_result_is_refused(server: BraketServer, damage: str) -> None:
+    handle = Braket().submit(*job(), KEY)
+    assert Braket().status(handle) is ProviderStatus.SUCCEEDED
+    (place,) = server.objects
+    whole = server.objects[place]
+    server.objects[place] = {"garbled": b'{"braketSchemaHeader": ', "partial": whole[: len(whole) // 2]}.get(
+        damage, b""
+    )
+    if damage == "missing":
+        del server.objects[place]
+    with pytest.raises(BackendError) as refused:
+        Braket().result(handle)
+    assert refused.value.failure_class is FailureClass.BACKEND
+    server.objects[place] = whole
+    assert Braket().result(handle).shots == 200
+
+
+def test_another_jobs_result_is_refused() -> None:
+    Braket().submit(*job(1), "one")
+    other = Braket().submit(*job(2), "two")
+    with pytest.raises(BackendError, match="another job's"):
+        Braket().result(JobHandle("braket", other.provider_id, "one"))
+
+
+def test_cancel(server: BraketServer) -> None:
+    server.hold = True
+    handle = Braket().submit(*job(), KEY)
+    Braket().cancel(handle)
+    assert Braket().status(handle) is ProviderStatus.CANCELLED
+    # the second time there is nothing to stop
+    Braket().cancel(handle)
+
+
+def test_an_unknown_status_word_means_look_again(server: BraketServer) -> None:
+    handle = Braket().submit(*job(), KEY)
+    server.tasks[handle.provider_id]["status"] = "PONDERING"
+    assert Braket().status(handle) is ProviderStatus.UNKNOWN
+
+
+def test_a_simulator_of_the_cloud_is_no_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYBRID_BRAKET_DEVICE", "arn:aws:braket:::device/quantum-simulator/amazon/sv1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    assert Braket().capabilities().evidence_class is EvidenceClass.SIMULATOR
+    handle = Braket().submit(*job(), KEY)
+    result = Braket().result(handle)
+    assert result.evidence_class is EvidenceClass.SIMULATOR
+    assert result.actual_cost == pytest.approx(3 / 60 * 0.075)
+
+
+def test_missing_settings_are_named_and_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, server: BraketServer) -> None:
+    assert Braket().available() is None
+    for name in ("HYBRID_BRAKET_DEVICE", "HYBRID_BRAKET_S3", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name)
+    said = Braket().available() or ""
+    assert all(name in said for name in ("HYBRID_BRAKET_DEVICE", "HYBRID_BRAKET_S3", "AWS_ACCESS_KEY_ID"))
+    Braket().capabilities()
+    assert server.requests == []
+
+
+def test_the_note_holds_no_secret(tmp_path: Path) -> None:
+    handle = Braket().submit(*job(), KEY)
+    (note,) = (tmp_path / "submissions").iterdir()
+    assert ACCESS_KEY not in note.read_text()
+    assert SECRET not in note.read_text()
+    Braket().forget(handle)
+    with pytest.raises(BackendError, match="note of task"):
+        Braket().result(handle)
