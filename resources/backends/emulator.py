@@ -1,8 +1,8 @@
 """The provider emulator's adapter: the asynchronous hardware path, on a machine of one's own.
 
 Here: the backend. Not here: the service and its HTTP client (``resources.emulator``), choosing angles and compiling
-(``resources.circuits.device``). A job is one trip: angles are found locally, the bound circuit is
-sampled there. Everything ``result`` needs travels with the job as its metadata, because another process may ask.
+(``resources.circuits.device``). A job is one trip: angles are found locally, the circuit is sampled there. Everything
+that ``result`` needs travels with the job as its metadata, because another process may ask.
 """
 
 from __future__ import annotations
