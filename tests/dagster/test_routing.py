@@ -188,16 +188,18 @@ def test_production_stops_with_one_sentence_per_backend(
     assert (json.loads(here.stdout)["backend"], json.loads(here.stdout)["name"]) == ("aer", "what stays here")
 
 
-@pytest.mark.parametrize("command", [["run"], ["route", "ring.mc", "--family", "maxcut"], ["solve", "ring.mc"]])
+@pytest.mark.parametrize("command", ["run", "route ring.mc --family maxcut", "solve ring.mc --family maxcut"])
 def test_a_wrong_policy_is_one_sentence(
-    hybrid: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+    hybrid: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     (tmp_path / "policy.yaml").write_text(POLICY + "colour: red\n")
     monkeypatch.setenv("HYBRID_POLICY", str(tmp_path / "policy.yaml"))
+    (tmp_path / "maxcut").mkdir()
+    (tmp_path / "maxcut" / "ring.mc").write_text(RING)
     monkeypatch.setenv("HYBRID_INBOX", str(tmp_path))
     monkeypatch.setenv("DAGSTER_HOME", "")
     monkeypatch.chdir(tmp_path)
-    done = hybrid.invoke(cli.app, command)
+    done = hybrid.invoke(cli.app, command.split())
     assert isinstance(done.exception, InputError)
     assert str(done.exception).startswith("policy.yaml: colour: this key is unknown; use one of approval")
 

@@ -79,7 +79,7 @@ def test_a_backend_that_is_missing_is_passed_by_with_its_sentence() -> None:
     missing = "backend aer needs qiskit-aer: install the package"
     found = route(DEV, ASKED, LOCAL | {"aer": facts(missing=missing)})
     assert (found.backend, found.fallback) == ("lightning", ("annealer", "heuristic"))
-    assert f"backend aer: passed by, {missing}" in found.explanation
+    assert "backend aer: passed by, needs qiskit-aer: install the package" in found.explanation
 
 
 def test_nothing_left_is_one_sentence_per_backend() -> None:
