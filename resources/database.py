@@ -117,7 +117,7 @@ class Database:
             raise InputError(
                 self.place,
                 "ledger",
-                f"it cannot be used ({str(error.orig).strip()})",
+                f"it cannot be used ({' '.join(str(error.orig).split())})",
                 "check that it is a ledger and can be written, or move it away",
             ) from None
 
