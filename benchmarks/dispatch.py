@@ -5,7 +5,8 @@
 Overhead: each job (8 variables, 64 reads, a few milliseconds) is run directly and through ``Dispatcher.run`` on a
 SQLite ledger, by turns; in this process (heuristic) and in the warm worker (annealer). Aim: at most 5 ms a job at the
 median. Batch: 100 jobs through ``Dispatcher.submit_many`` against the emulator on loopback, beside 10 single
-``submit``; aim: the hundred cost less than the ten. The emulator's queue is long, so that no job runs meanwhile.
+``submit``; aim: the hundred cost less than the ten. Once as fast as loopback is, once with answers that take 100 ms,
+as a cloud's do. The emulator's queue is long, so that no job runs meanwhile.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 OVERHEAD_AIM = 0.005
 BATCH, SINGLES = 100, 10
+#: Seconds a cloud takes longer than loopback to answer a call.
+LATENCY = 0.1
 
 
 def dispatcher_at(folder: Path, **backends: Any) -> Dispatcher:
@@ -81,15 +84,18 @@ def overhead(folder: Path, name: str, backend: Any, direct: Any, count: int) -> 
     }
 
 
-def batches(folder: Path, rounds: int) -> dict[str, float]:
-    """Median seconds of 10 single submits and of one batch of 100."""
+def batches(folder: Path, rounds: int, latency: float) -> dict[str, float]:
+    """Median seconds of 10 single submits and of one batch of 100, with ``latency`` seconds more per answer."""
     from resources.backends.conformance import asymmetric_problem, envelope_for
     from resources.backends.emulator import Emulator
     from resources.emulator.running import serve_in_background
     from resources.envelope import Algorithm, TimeoutBudget
 
     payload = asymmetric_problem(4, seed=1)
-    service = serve_in_background(folder / "service", queue_seconds=600.0, rate=10_000.0, workers=1)
+    folder.mkdir()
+    slow = folder / "slow.json"
+    slow.write_text(json.dumps({"faults": [{"fault": "slow_body", "seconds": latency}] if latency else []}))
+    service = serve_in_background(folder / "service", queue_seconds=600.0, rate=10_000.0, workers=1, faults=slow)
     try:
         backend = Emulator(url=service.url, token=service.token)
         dispatcher = dispatcher_at(folder / "batch", emulator=backend)
@@ -142,13 +148,15 @@ def main() -> None:
         folder = Path(name)
         here = overhead(folder, "heuristic", Heuristic(), Heuristic(), asked.jobs)
         worker = overhead(folder, "annealer", Annealer(), Annealer(), asked.jobs)
-        together = batches(folder, asked.rounds)
+        near = batches(folder / "near", asked.rounds, 0.0)
+        far = batches(folder / "far", asked.rounds, LATENCY)
     record = {
         "overhead in process": here,
         "overhead with worker": worker,
-        "batch": together,
+        "batch on loopback": near,
+        "batch with latency": far,
         "load": os.getloadavg()[0],
-        "met": here["overhead"] <= OVERHEAD_AIM and together["batched / single"] < 1.0,
+        "met": here["overhead"] <= OVERHEAD_AIM and max(t["batched / single"] for t in (near, far)) < 1.0,
     }
     if asked.json:
         print(json.dumps(record))
@@ -159,9 +167,10 @@ def main() -> None:
             f"  {label:20} {1e3 * row['direct']:10.2f} {1e3 * row['dispatched']:10.2f} {1e3 * row['overhead']:10.2f} ms"
         )
     print(f"aim {1e3 * OVERHEAD_AIM:g} ms: {'met' if here['overhead'] <= OVERHEAD_AIM else 'MISSED'}")
-    for label, value in together.items():
-        print(f"  {label:20} {value:10.3f}" + (" s" if "/" not in label else ""))
-    print(f"aim below 1: {'met' if together['batched / single'] < 1 else 'MISSED'}")
+    for label, batch in (("loopback", near), (f"answers {1e3 * LATENCY:g} ms later", far)):
+        ratio = batch["batched / single"]
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in batch.items())
+        print(f"  {label:22} {figures}; aim below 1: {'met' if ratio < 1 else 'MISSED'}")
 
 
 if __name__ == "__main__":
