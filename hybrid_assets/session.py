@@ -83,9 +83,11 @@ class Session:
     def land_inbox(self) -> tuple[list[Landing], list[str]]:
         """Land every file of the inbox; the second list says in a sentence each what was refused."""
         landings, refused = [], []
+        # a wrong policy is no file's fault
+        dispatcher = self.dispatcher
         for found in scan(inbox()):
             try:
-                landings += land_found(self.dispatcher.ledger, self.dispatcher.artifacts, found)
+                landings += land_found(dispatcher.ledger, dispatcher.artifacts, found)
             except InputError as error:
                 refused.append(str(error))
         for landing in landings:
