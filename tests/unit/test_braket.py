@@ -150,7 +150,7 @@ def test_another_process_reads_the_result(server: BraketServer) -> None:
 
 
 def test_a_lost_answer_is_adopted_and_a_blind_repetition_is_the_same_task(
-    server: BraketServer, monkeypatch: pytest.MonkeyPatch
+    server: BraketServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     envelope, payload = job()
     server.fail("/quantum-task", LOST)
@@ -165,15 +165,19 @@ def test_a_lost_answer_is_adopted_and_a_blind_repetition_is_the_same_task(
     monkeypatch.setattr(server, "listed", lambda body: {"quantumTasks": []})
     assert Braket().find(KEY) is None
     assert Braket().submit(envelope, payload, KEY).provider_id == arn
+    # even where the note of the first sending is not at hand
+    monkeypatch.setenv("HYBRID_HOME", str(tmp_path / "elsewhere"))
+    assert Braket().submit(envelope, payload, KEY).provider_id == arn
     assert len(server.tasks) == 1
 
 
 def test_the_list_is_read_to_its_end_and_other_tags_are_others(server: BraketServer) -> None:
     server.page, server.hold = 2, True
+    backend = Braket()
     for seed in range(5):
-        Braket().submit(*job(seed), f"key-{seed}")
-    assert {Braket().find(f"key-{seed}").provider_id for seed in range(5)} == set(server.tasks)
-    assert Braket().find("key") is None
+        backend.submit(*job(seed), f"key-{seed}")
+    assert {backend.find(f"key-{seed}").provider_id for seed in range(5)} == set(server.tasks)
+    assert backend.find("key") is None
 
 
 @pytest.mark.parametrize(
