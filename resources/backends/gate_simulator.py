@@ -69,6 +69,10 @@ class GateSimulator(LocalBackend):
         """Estimated success probability of the circuit; ``None`` for an ideal machine."""
         return None
 
+    def claim(self, variables: int) -> EvidenceClass:
+        """What the rows of a job of this size are evidence of; never more than ``capabilities`` says."""
+        return self.capabilities().evidence_class
+
     def capabilities(self) -> Capabilities:
         """Both QAOA forms on at most ``max_qubits`` variables."""
         return Capabilities(self.evidence, self.max_qubits, ("qaoa-ramp", "qaoa-trained"), tier=self.tier)
@@ -133,7 +137,7 @@ class GateSimulator(LocalBackend):
         return JobResult(
             envelope_digest=envelope.digest,
             samples=samples,
-            evidence_class=self.capabilities().evidence_class,
+            evidence_class=self.claim(ising.variables),
             backend=self.name,
             backend_version=self.version(),
             sdk_versions={package: package_version(package) for package in self.packages},
