@@ -199,7 +199,7 @@ class Ibm(QuantumBackend):
                     continue
                 device = self.device(envelope.payload_variables)
                 evidence = EvidenceClass.SIMULATOR if device.configuration().simulator else EvidenceClass.HARDWARE
-                circuit, note = planned(self.name, envelope, payload, device, evidence)
+                circuit, note = planned(envelope, payload, device, evidence)
                 notes.write(key, note)
                 ready.append((device, envelope, circuit, key))
             except BackendError as error:
@@ -276,7 +276,7 @@ class Ibm(QuantumBackend):
                 f"job {handle.provider_id} was sent from another home: what it asked is not known here",
                 FailureClass.BACKEND,
             )
-        if not set(_tags(handle.key, note["result"]["envelope_digest"])) <= set(job.tags or ()):
+        if not set(_tags(handle.key, note["envelope_digest"])) <= set(job.tags or ()):
             raise BackendError(f"job {handle.provider_id} is not the one that was sent", FailureClass.BACKEND)
         with speaking(f"asking for job {handle.provider_id}"):
             word = job.status()
@@ -289,9 +289,9 @@ class Ibm(QuantumBackend):
                 raise BackendError(f"job {handle.provider_id} ended as {word}: {reason}", FailureClass.BACKEND)
         with speaking(f"reading the result of job {handle.provider_id}"):
             answer = job.result()
-        return finished(note, answer, self._timings(job, note))
+        return finished(self.name, note, answer, self._timings(job))
 
-    def _timings(self, job: Any, note: dict[str, Any]) -> Timings:
+    def _timings(self, job: Any) -> Timings:
         """Seconds in the queue and on the device, as IBM counts them; what it does not say is 0."""
         try:
             with speaking("asking for the job's times"):
@@ -308,7 +308,7 @@ class Ibm(QuantumBackend):
         return Timings(
             queue=max((running - created).total_seconds(), 0.0) if running and created else 0.0,
             execute=float(charged) if charged is not None else max(ran, 0.0),
-            total=max(total, 0.0) + note["compile_seconds"],
+            total=max(total, 0.0),
         )
 
     def cancel(self, handle: JobHandle) -> None:

@@ -24,6 +24,7 @@ _CLASS_OF_STATUS = {
     422: FailureClass.CIRCUIT,
     429: FailureClass.SATURATION,
 }
+_CREDENTIALS = ": the credentials are refused, see HYBRID_IBM_TOKEN and HYBRID_IBM_INSTANCE"
 #: Names of the client's exceptions without a status that leave no doubt.
 _CLASS_OF_NAME = {
     "IBMNotAuthorizedError": FailureClass.CAPABILITY,
@@ -47,8 +48,9 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 def status_code(error: BaseException) -> int | None:
     """HTTP status of the answer that led to the error; ``None`` where there was no answer."""
     for one in chain(error):
-        response = getattr(one, "response", None) or getattr(one, "http_response", None)
-        for status in (getattr(response, "status_code", None), getattr(one, "status_code", None)):
+        # a response of ``requests`` is false when it is an error
+        for holder in (getattr(one, "response", None), getattr(one, "http_response", None), one):
+            status = getattr(holder, "status_code", None)
             if isinstance(status, int) and status > 0:
                 return status
     return None
@@ -60,10 +62,13 @@ def translated(error: BaseException, doing: str) -> BackendError:
     status = status_code(error)
     if "RuntimeJobNotFound" in names:
         return BackendError(f"IBM, {doing}: there is no such job", FailureClass.BACKEND)
+    if status in (400, 401, 403) and "ApiException" in names:
+        # IBM Cloud itself, which exchanges API keys and lists instances
+        return BackendError(f"IBM Cloud answered {status}, {doing}{_CREDENTIALS}", FailureClass.CAPABILITY)
     if status is not None:
         kind = _CLASS_OF_STATUS.get(status, FailureClass.TRANSIENT if status >= 500 else FailureClass.BACKEND)
         hint = {
-            401: ": the credentials are refused, see HYBRID_IBM_TOKEN and HYBRID_IBM_INSTANCE",
+            401: _CREDENTIALS,
             403: ": this account may not do that, see HYBRID_IBM_INSTANCE",
             409: ": the instance has no time left",
             429: ": too many requests",

@@ -94,13 +94,13 @@ class IbmLocal(LocalBackend):
 
     def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
         """Tune, compile, sample; the same seed gives the same samples."""
-        circuit, note = planned(self.name, envelope, payload, self.device(), EvidenceClass.EMULATOR)
+        circuit, note = planned(envelope, payload, self.device(), EvidenceClass.EMULATOR)
         started = time.perf_counter()
         local = sampler(_simulator(self.device_name), envelope)
         local.options.simulator.seed_simulator = envelope.algorithm.seed
         with speaking("sampling in local mode"):
             answer = local.run([circuit], shots=envelope.algorithm.shots).result()
-        return finished(note, answer, Timings(execute=time.perf_counter() - started))
+        return finished(self.name, note, answer, Timings(execute=time.perf_counter() - started))
 
 
 def _fake_folder(name: str) -> Path | None:

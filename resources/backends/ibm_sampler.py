@@ -2,13 +2,12 @@
 
 Uses ``executor_sampler.Sampler`` of ``qiskit-ibm-runtime`` (``SamplerV2`` of its top level is deprecated). Here: the
 plan of a job with its note, the sampler's options, the result document. Not here: the two backends (``ibm``,
-``ibm_local``), or circuits and angles (``resources.circuits``).
+``ibm_local``), or what every trip to a device has in common (``trip``).
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,12 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resources.backends import trip
 from resources.backends.base import Estimate
-from resources.backends.readout import check_payload, counted
 from resources.circuits import device as on_device
-from resources.circuits import mitigation as mitigating
-from resources.circuits.ising import Ising
-from resources.envelope import EvidenceClass, JobEnvelope, JobResult, PostProcessing, Timings
+from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.failures import BackendError, FailureClass, redacted
 
 if TYPE_CHECKING:
@@ -54,54 +51,29 @@ def check_decoupling(name: str, envelope: JobEnvelope) -> None:
 
 
 def planned(
-    name: str, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, device: BackendV2, evidence: EvidenceClass
+    envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, device: BackendV2, evidence: EvidenceClass
 ) -> tuple[QuantumCircuit, dict[str, Any]]:
     """The bound circuit of a job on ``device``, and the JSON-able note from which ``finished`` makes its result.
 
     Raises:
-        BackendError: class ``circuit``: the payload is not what the envelope says, or cannot be compiled; class
-            ``capability``: it does not fit the device.
+        BackendError: class ``circuit`` or ``capability``, for a job that the device cannot run.
     """
-    check_payload(envelope, payload)
-    algorithm, mitigation = envelope.algorithm, envelope.algorithm.mitigation
-    ising = Ising.from_bqm(payload)
-    started = time.perf_counter()
-    prepared = on_device.prepare(ising.structure(algorithm.depth), algorithm.compilation, device)
-    compiled = time.perf_counter()
-    angles = on_device.tune(payload, ising, algorithm, deadline=compiled + envelope.timeout.execution)
-    circuit = prepared.bind(ising.angles(angles.gammas[None], angles.betas[None])[0])
-    parameters = angles.record | {
+    plan, mitigation = trip.plan(envelope, payload, device), envelope.algorithm.mitigation
+    note = plan.record | {
+        "evidence": evidence,
+        "version": f"{device.name} {device.backend_version or 'of unknown version'}",
+    }
+    note["result"]["parameters"] |= {
         "device": device.name,
-        "tuning_seconds": time.perf_counter() - compiled,
         "dynamical_decoupling": mitigation.dynamical_decoupling,
         "twirling": mitigation.twirling,
+        "tuning_seconds": note["tune_seconds"],
     }
-    result = {
-        "envelope_digest": envelope.digest,
-        "evidence_class": evidence,
-        "backend": name,
-        "backend_version": f"{device.name} {device.backend_version or 'of unknown version'}",
-        "sdk_versions": {package: version(package) for package in _PACKAGES},
-        "width": ising.variables,
-        "depth": prepared.depth,
-        "two_qubit_gates": prepared.two_qubit_gates,
-        "logical_depth": prepared.logical_depth,
-        "logical_two_qubit_gates": prepared.logical_two_qubit_gates,
-        "layout": prepared.layout,
-        "success_probability": prepared.success_probability,
-        "calibration": prepared.calibration,
-        "parameters": parameters,
-        "tuning_shots": angles.shots,
-        "circuits": angles.circuits + 1,
-    }
-    note = {"payload": payload.to_serializable(), "compile_seconds": compiled - started, "result": result}
-    if mitigation.readout:
-        confusion = mitigating.confusion_of(device.target, prepared.measured)
-        # twirling flips the bits read out at random and back again, so that both errors become their mean
-        note["confusion"] = ((confusion + confusion[:, ::-1, ::-1]) / 2 if mitigation.twirling else confusion).tolist()
-    if mitigation.postselect:
-        note["symmetry"] = mitigating.declared_symmetry(envelope.tags)
-    return circuit, note
+    if note["confusion"] and mitigation.twirling:
+        # bits are flipped at random before they are read out and back afterwards: both errors become their mean
+        confusion = np.array(note["confusion"])
+        note["confusion"] = ((confusion + confusion[:, ::-1, ::-1]) / 2).tolist()
+    return plan.circuit, note
 
 
 def sampler(mode: Any, envelope: JobEnvelope, tags: Sequence[str] = ()) -> Any:
@@ -120,14 +92,15 @@ def sampler(mode: Any, envelope: JobEnvelope, tags: Sequence[str] = ()) -> Any:
     return Sampler(mode=mode, options=options)
 
 
-def finished(note: dict[str, Any], answer: Any, timings: Timings, cost: float = 0.0) -> JobResult:
-    """The job document of a sampler's answer.
+def finished(name: str, note: dict[str, Any], answer: Any, timings: Timings) -> JobResult:
+    """The job document of a sampler's answer, for the backend ``name``.
+
+    Args:
+        timings: ``execute`` is the device's own; the note adds what was spent here before.
 
     Raises:
         BackendError: class ``backend``: the answer is not one read-out of the note's variables.
     """
-    import dimod
-
     width = note["result"]["width"]
     try:
         # Qiskit's registers are little-endian: "little" puts variable 0 first
@@ -138,21 +111,22 @@ def finished(note: dict[str, Any], answer: Any, timings: Timings, cost: float = 
         raise BackendError(
             f"the answer does not read out {width} variables ({redacted(str(error))})", FailureClass.BACKEND
         ) from None
-    payload = dimod.BinaryQuadraticModel.from_serializable(note["payload"])
-    kept = mitigating.postselected(bits, tuple(note["symmetry"])) if "symmetry" in note else bits
-    return JobResult(
-        **note["result"],
-        samples=counted(payload, kept),
-        post_processing=PostProcessing.POSTSELECTED if "symmetry" in note else PostProcessing.RAW,
-        shots=len(kept),
-        discarded_shots=len(bits) - len(kept),
-        expectation_raw=float(payload.energies((bits, range(width))).mean()),
-        expectation_mitigated=mitigating.mitigated_expectation(payload, bits, np.array(note["confusion"]))
-        if "confusion" in note
-        else None,
-        timings=timings.model_copy(update={"compile": note["compile_seconds"]}),
-        actual_cost=cost,
+    result = trip.answer(
+        note,
+        bits,
+        backend=name,
+        version=note["version"],
+        sdk_versions={package: version(package) for package in _PACKAGES},
+        evidence=EvidenceClass(note["evidence"]),
     )
+    # reading the answer is not timed: a job that is asked twice has one result
+    own = Timings(
+        queue=timings.queue,
+        compile=note["compile_seconds"],
+        execute=timings.execute,
+        total=timings.total + note["compile_seconds"] + note["tune_seconds"],
+    )
+    return result.model_copy(update={"timings": own})
 
 
 def missing_package(name: str) -> str | None:

@@ -96,7 +96,7 @@ class IbmServer:
         self.sessions: dict[str, dict[str, Any]] = {}
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
-        self.held, self.garbled = False, False
+        self.held, self.garbled, self.gone = False, False, False
         self.word: str | None = None
         self.fail_with: tuple[str, int] | None = None
         self.tokens: set[str] = set()
@@ -111,9 +111,18 @@ class IbmServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # what is held is dropped, not run
+        for job in self.jobs.values():
+            job.status = "Cancelled" if job.status == "Queued" else job.status
         self._http.shutdown()
         self._http.server_close()
         self._work.shutdown(cancel_futures=True)
+
+    def disappear(self) -> None:
+        """No new connections, and none of the open ones answers."""
+        self.gone = True
+        self._http.shutdown()
+        self._http.server_close()
 
     def environment(self) -> dict[str, str]:
         """Variables that point the adapter, and the library's calls to IBM Cloud, here."""
@@ -139,7 +148,9 @@ class IbmServer:
     # --- what the service does --------------------------------------------------------------------------------------
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes, headers: Any) -> Any:
-        """``(status, document or text)``; ``None``: no answer at all."""
+        """``(status, document or text, headers)``; ``None``: no answer at all."""
+        if self.gone:
+            return None
         with self._lock:
             self.requests.append((method, path))
             fault = next((f for f in self.faults if f.method == method and re.fullmatch(f.path, path)), None)
