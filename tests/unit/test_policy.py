@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from resources.environments import SETTINGS, backend_factories
 from resources.failures import InputError
+from resources.home import PROJECT
 from resources.policy import POLICIES, Approval, Policy, leaves_machine, load, matches
 
 GOOD = """
@@ -187,3 +189,13 @@ def test_patterns_end_in_a_star(pattern: str, name: str, expected: bool) -> None
 def test_a_policy_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Policy().version = "x"  # type: ignore[misc]
+
+
+def test_the_documented_rules_are_a_policy(tmp_path: Path) -> None:
+    page = (PROJECT / "docs" / "routing.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    policy = load("dev", written(tmp_path, "".join(blocks)))
+    assert [feature.name for feature in policy.features] == ["try-mps"]
+    assert policy.routes[0].when.quality is not None
+    for key in Policy.model_fields:
+        assert f"`{key}`" in page or f"{key}:" in page, f"{key} is not explained"
