@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 #: What the first row's ``previous`` is.
 GENESIS = "0" * 64
 
+_LOCK = sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.digest).with_for_update()
+_ADD = AUDIT.insert().values({column.name: sa.bindparam(column.name) for column in AUDIT.columns})
+_ADVANCE = AUDIT_HEAD.update().values(sequence=sa.bindparam("new_sequence"), digest=sa.bindparam("new_digest"))
+
 
 def actor() -> str:
     """Who acts: ``HYBRID_USER``, else the user of the operating system."""
@@ -67,7 +71,7 @@ def append(
         policy_version: which policy said so.
         detail: further facts, as JSON.
     """
-    head = tx.execute(sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.digest).with_for_update()).first()
+    head = tx.execute(_LOCK).first()
     if head is None:
         raise InvariantError("the audit log has lost its head; `hybrid audit verify` says what else is missing")
     row: dict[str, Any] = {
@@ -83,8 +87,8 @@ def append(
         "previous": head.digest,
     }
     row["digest"] = digest_of(row)
-    tx.execute(AUDIT.insert(), row)
-    tx.execute(AUDIT_HEAD.update().values(sequence=row["sequence"], digest=row["digest"]))
+    tx.execute(_ADD, row)
+    tx.execute(_ADVANCE, {"new_sequence": row["sequence"], "new_digest": row["digest"]})
     return int(row["sequence"])
 
 

@@ -53,7 +53,12 @@ def patient(method: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        return method(*args, **kwargs) if kwargs.get("tx") is not None else repeated(*args, **kwargs)
+        try:
+            return method(*args, **kwargs)
+        except sa.exc.OperationalError as error:
+            if kwargs.get("tx") is not None or not _is_contention(error):
+                raise
+        return repeated(*args, **kwargs)
 
     return call
 

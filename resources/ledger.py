@@ -22,6 +22,7 @@ from resources.claims import is_alive, this_process
 from resources.database import Conflict, patient
 from resources.envelope import SCHEMA_VERSION, JobEnvelope, JobResult
 from resources.failures import InvariantError
+from resources.ledger_statements import RECORD, change
 from resources.ledger_tables import (
     ENVELOPES,
     EVENTS,
@@ -36,9 +37,6 @@ from resources.ledger_tables import (
 )
 
 __all__ = ["Conflict", "Job", "Landing", "Ledger", "Move", "is_alive", "job_id_of", "result_of", "this_process"]
-
-#: From which states each state can be reached.
-_BEFORE = {state: tuple(s for s in TRANSITIONS if state in TRANSITIONS[s]) for state in TRANSITIONS}
 
 
 def job_id_of(envelope: JobEnvelope) -> str:
@@ -102,10 +100,10 @@ class Ledger(Catalogue):
             new = tx.execute(
                 self.insert(JOBS).on_conflict_do_nothing().returning(JOBS), [rows[key] for key in sorted(rows)]
             )
-            jobs = {row.idempotency_key: Job(**row._mapping) for row in new}
+            jobs = {row.idempotency_key: _job(row) for row in new}
             if jobs:
                 tx.execute(
-                    EVENTS.insert(),
+                    RECORD,
                     [
                         _event(job.job_id, 1, "intended", f"envelope {job.envelope_digest}", now)
                         for job in jobs.values()
@@ -169,7 +167,7 @@ class Ledger(Catalogue):
                     events.append(_event(job.job_id, job.version - 1, move.through, "", now))
                 events.append(_event(job.job_id, job.version, job.state, move.detail, now))
             if events:
-                tx.execute(EVENTS.insert(), events)
+                tx.execute(RECORD, events)
             # last, because the end of the audit log is one row that everybody waits for
             for number, move in enumerate(moves):
                 if move.also and not isinstance(answers[number], Conflict):
@@ -182,20 +180,16 @@ class Ledger(Catalogue):
             if after not in TRANSITIONS[before]:
                 raise InvariantError(f"job {move.job_id} cannot go from {before} to {after}")
         expected = (move.expect,) if isinstance(move.expect, str) else move.expect
-        allowed = [s for s in _BEFORE[steps[0]] if expected is None or s in expected]
-        change = JOBS.update().where(JOBS.c.job_id == move.job_id, JOBS.c.state.in_(allowed))
-        if move.attempt is not None:
-            change = change.where(JOBS.c.attempts == move.attempt)
+        values: dict[str, Any] = {"updated_at": now, "ended_at": None} | move.columns | {"state": move.state}
+        if move.state not in OPEN:
+            values |= {"look_at": None, "claimed_until": None}
         if move.state in TERMINAL:
-            fixed: dict[str, Any] = {"ended_at": now, "look_at": None, "claimed_until": None}
-        elif move.state in OPEN:
-            fixed = {"ended_at": None, "look_at": sa.func.coalesce(JOBS.c.look_at, now)} | move.columns
-        else:
-            fixed = {"look_at": None, "claimed_until": None}
-        fixed |= {"state": move.state, "updated_at": now, "version": JOBS.c.version + len(steps)}
-        row = tx.execute(change.values(**(move.columns | fixed)).returning(JOBS)).first()
+            values["ended_at"] = now
+        statement = change(expected, move.attempt is not None, len(steps), steps[0], tuple(values))
+        parameters = {f"new_{name}": value for name, value in values.items()}
+        row = tx.execute(statement, parameters | {"job": move.job_id, "attempt": move.attempt, "now": now}).first()
         if row is not None:
-            return Job(**row._mapping)
+            return _job(row)
         # nothing was changed: why?
         job = _get(tx, move.job_id)
         if expected is not None and job.state not in expected:
@@ -217,7 +211,7 @@ class Ledger(Catalogue):
             raise InvariantError(f"only a move changes {', '.join(columns)}")
         with self.joined(tx) as tx:
             row = tx.execute(JOBS.update().where(JOBS.c.job_id == job_id).values(**columns).returning(JOBS)).first()
-            return Job(**row._mapping) if row is not None else _get(tx, job_id)
+            return _job(row) if row is not None else _get(tx, job_id)
 
     # --- jobs: leases -------------------------------------------------------------------------------------------------
 
@@ -281,7 +275,7 @@ class Ledger(Catalogue):
             if not chosen:
                 return []
             leased = tx.execute(JOBS.update().where(JOBS.c.job_id.in_(chosen)).values(**lease).returning(JOBS)).all()
-        jobs = {row.job_id: Job(**row._mapping) for row in leased}
+        jobs = {row.job_id: _job(row) for row in leased}
         return [jobs[job_id] for job_id in chosen]
 
     @patient
@@ -320,13 +314,13 @@ class Ledger(Catalogue):
             asked = sa.select(ENVELOPES.c.idempotency_key).where(ENVELOPES.c.instance == instance)
             query = query.where(JOBS.c.idempotency_key.in_(asked))
         with self.engine.connect() as tx:
-            return [Job(**r._mapping) for r in tx.execute(query)]
+            return [_job(r) for r in tx.execute(query)]
 
     @patient
     def snapshot(self, *, tx: sa.Connection | None = None) -> tuple[list[Job], list[dict[str, Any]]]:
         """All jobs and all events, of one moment; with ``reading()`` as ``tx``, of the same moment as other reads."""
         with self.reading() if tx is None else nullcontext(tx) as tx:
-            jobs = [Job(**r._mapping) for r in tx.execute(sa.select(JOBS).order_by(JOBS.c.created_at, JOBS.c.job_id))]
+            jobs = [_job(r) for r in tx.execute(sa.select(JOBS).order_by(JOBS.c.created_at, JOBS.c.job_id))]
             events = [
                 dict(r._mapping) for r in tx.execute(sa.select(EVENTS).order_by(EVENTS.c.job_id, EVENTS.c.sequence))
             ]
@@ -383,6 +377,11 @@ def _intent(envelope: JobEnvelope, key: str, digest: str, now: datetime, claim_s
     }
 
 
+def _job(row: Any) -> Job:
+    # by position, which a test compares: twice as fast as by name
+    return Job(*row)
+
+
 def _event(job_id: str, sequence: int, state: str, detail: str, at: datetime) -> dict[str, Any]:
     return {"job_id": job_id, "sequence": sequence, "state": state, "at": at, "detail": detail}
 
@@ -393,12 +392,12 @@ def _get(tx: sa.Connection, job_id: str, lock: bool = False) -> Job:
     row = tx.execute(query.with_for_update() if lock else query).first()
     if row is None:
         raise InvariantError(f"the ledger has no job {job_id}")
-    return Job(**row._mapping)
+    return _job(row)
 
 
 def _by_key(tx: sa.Connection, keys: Sequence[str]) -> dict[str, Job]:
     rows = tx.execute(sa.select(JOBS).where(JOBS.c.idempotency_key.in_(keys)))
-    return {row.idempotency_key: Job(**row._mapping) for row in rows}
+    return {row.idempotency_key: _job(row) for row in rows}
 
 
 def result_of(job: Job, document: bytes) -> JobResult:

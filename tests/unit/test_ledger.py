@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from resources.envelope import JobEnvelope
 from resources.failures import InputError, InvariantError
 from resources.ledger import Conflict, Job, Landing, Ledger, Move, is_alive, job_id_of, this_process
-from resources.ledger_tables import ENVELOPES, TERMINAL, TRANSITIONS
+from resources.ledger_tables import ENVELOPES, JOBS, TERMINAL, TRANSITIONS
 from tests.unit.test_envelope import envelope
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,10 @@ def test_the_states_are_closed() -> None:
     assert set(TRANSITIONS) >= TERMINAL
     for state in ("succeeded", "cancelled", "rejected"):
         assert not TRANSITIONS[state]
+
+
+def test_a_job_has_the_columns_of_its_table_in_their_order() -> None:
+    assert [field.name for field in fields(Job)] == [column.name for column in JOBS.columns]
 
 
 def test_exactly_the_legal_changes_are_accepted(ledger: Ledger) -> None:
