@@ -33,6 +33,8 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
     hops = [*hops_of(job), Hop(backend=job.backend, failure_class=kind, reason=reason, next_backend=following)]
     if kind in COUNTED:
         plane.breakers.failed(job.backend, reason)
+    elif not error.not_sent:
+        answers_again(plane, job.backend)
 
     def record(tx: sa.Connection) -> None:
         plane.spending.release(tx, job)
@@ -73,6 +75,13 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
         hop=job.hop + 1,
         fallback_path=as_json(hops),
     )
+
+
+def answers_again(plane: ControlPlane, backend: str) -> None:
+    """A backend on probation has answered, be it with a no: its breaker closes. Otherwise only results count, so that
+    one which takes jobs and fails them all is left alone in the end."""
+    if plane.breakers.state(backend).state == "half-open":
+        plane.breakers.succeeded(backend)
 
 
 def fresh_submission(job: Job) -> dict[str, Any]:

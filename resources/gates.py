@@ -66,9 +66,6 @@ def examine(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Verdict:
         if missing:
             return _no(f"{name} cannot be used: {missing}")
         backend.check(as_sent(backend, envelope))
-        refused = plane.breakers.refuses(name)
-        if refused:
-            return BackendError(refused, FailureClass.SATURATION, not_sent=True)
         verdict = _priced(plane, job, envelope, backend) if can.remote or can.metered else Go()
     except BackendError as error:
         return error
@@ -78,6 +75,10 @@ def examine(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Verdict:
             return Ask(why)
         if mode is Mode.PAUSED:
             return Wait(f"{name} is paused", forever=True)
+        # last: when the breaker is half-open, going on uses up the one probe
+        refused = plane.breakers.refuses(name)
+        if refused:
+            return BackendError(refused, FailureClass.SATURATION, not_sent=True)
     return verdict
 
 

@@ -26,7 +26,7 @@ from resources.database import patient
 from resources.delivery import Outgoing, as_sent, deliver, is_doubtful, verify
 from resources.envelope import EvidenceClass, JobEnvelope
 from resources.failures import BackendError, FailureClass, InvariantError, TimedOut, redacted
-from resources.fallback import answer_from_cache, ask, fail, hop
+from resources.fallback import answer_from_cache, answers_again, ask, fail, hop
 from resources.gates import HOLD_SECONDS, Ask, Go, Wait, examine, total_is_spent
 from resources.ledger import Conflict, this_process
 from resources.ledger_tables import Job
@@ -141,7 +141,7 @@ def _claim(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) ->
                 claims.full.append((job, envelope))
                 continue
             if go.metered:
-                no = plane.spending.refuses(job.owner, name, go.cost, tx=tx)
+                no = plane.spending.refuses(job.owner, name, go.cost, tx=tx, job=job)
                 if no:
                     claims.refused.append((job, envelope, no))
                     continue
@@ -255,6 +255,7 @@ def _answered(
         if not backend.capabilities().remote:
             # a local backend has the result already: nobody ever sees its job as submitted and without one
             return collect(plane, job, envelope, answer)
+        answers_again(plane, job.backend)
         return plane.ledger.move(
             job.job_id,
             "submitted",
@@ -303,8 +304,11 @@ def collect(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHan
     if can.remote and job.sent_at is not None:
         seen = (datetime.now(UTC) - job.sent_at).total_seconds()
         timings = timings.model_copy(update={"total": max(seen, timings.total)})
+    # where no bill came, what was estimated is what it cost
+    charged = (result.actual_cost or job.estimated_cost) if can.metered else result.actual_cost
     result = result.model_copy(
         update={
+            "actual_cost": charged,
             "envelope_digest": job.envelope_digest,
             "attempts": job.attempts,
             "fallback_path": tuple(hops_of(job)),
