@@ -325,5 +325,5 @@ class Ibm(QuantumBackend):
 
 
 def _tags(key: str, digest: str | None = None) -> list[str]:
-    """At most 73 characters each; IBM takes 8 tags of 86."""
+    """The key's tag, by which a job is found, and its envelope's; at most 73 characters each."""
     return [f"hybrid:{key}"] + ([f"envelope:{digest}"] if digest else [])

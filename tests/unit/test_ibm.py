@@ -121,6 +121,15 @@ def test_the_suite_on_the_loopback_service(server: IbmServer) -> None:
     suite.test_what_it_does_not_offer_is_refused()
 
 
+def test_the_first_bit_is_variable_0(server: IbmServer) -> None:
+    backend = Ibm()
+    payload = dimod.BinaryQuadraticModel({0: -1.0, 1: 1.5, 2: 1.75}, {(0, 1): 0.5, (1, 2): 0.25}, 0.0, "BINARY")
+    algorithm = Algorithm(depth=3, shots=500)
+    handle = backend.submit(envelope_for(backend, payload, algorithm), payload, "key")
+    until_ended(backend, handle)
+    assert max(backend.result(handle).samples, key=lambda sample: sample.count).bits == "100"
+
+
 def test_a_key_is_sent_once(server: IbmServer) -> None:
     server.held = True
     envelope, payload = small(Ibm())
