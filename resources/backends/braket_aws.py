@@ -23,7 +23,7 @@ import numpy as np
 
 from resources.backends import notes
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
-from resources.backends.braket import PACKAGES, missing_sdk, openqasm, plan, qaoa_circuit
+from resources.backends.braket import PACKAGES, Plan, missing_sdk, openqasm, plan, qaoa_circuit
 from resources.backends.trip import answer
 from resources.circuits.device import estimate_on
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult
@@ -137,6 +137,35 @@ def price_of(arn: str) -> Price:
     return next((price for part, price in PRICES.items() if f":device/{part}" in arn), _UNKNOWN)
 
 
+def snapshot(capabilities: dict[str, Any]) -> dict[str, Any]:
+    """Time and mean fidelities from a device's capabilities document; what it does not say is left out."""
+    told = capabilities.get("standardized") or {}
+    ones, twos = told.get("oneQubitProperties") or {}, told.get("twoQubitProperties") or {}
+    kinds: dict[str, list[float]] = {"one_qubit_fidelity": [], "readout_fidelity": [], "two_qubit_fidelity": []}
+    for qubit in ones.values():
+        for entry in qubit["oneQubitFidelity"]:
+            kind = entry["fidelityType"]["name"]
+            name = "readout_fidelity" if kind == "READOUT" else "one_qubit_fidelity"
+            if kind in ("READOUT", "RANDOMIZED_BENCHMARKING"):
+                kinds[name].append(float(entry["fidelity"]))
+    for pair in twos.values():
+        kinds["two_qubit_fidelity"].append(max(float(gate["fidelity"]) for gate in pair["twoQubitGateFidelity"]))
+    means = {name: float(np.mean(values)) for name, values in kinds.items() if values}
+    return {"time": str((capabilities.get("service") or {}).get("updatedAt") or "") or None, **means}
+
+
+def success_probability(planned: Plan, calibrated: dict[str, Any]) -> float | None:
+    """Mean fidelities to the power of the gates as sent: an upper bound, since Braket routes and decomposes them;
+    ``None`` where the device publishes no fidelities."""
+    names = ("one_qubit_fidelity", "two_qubit_fidelity", "readout_fidelity")
+    if any(name not in calibrated for name in names):
+        return None
+    gates = [len(gate.target) for gate in qaoa_circuit(planned.structure).instructions]
+    counts = (gates.count(1), gates.count(2), planned.structure.variables)
+    product = np.prod([calibrated[name] ** count for name, count in zip(names, counts, strict=True)])
+    return float(min(1.0, product))
+
+
 def _token(key: str) -> str:
     # client tokens have at most 64 characters, whatever a key looks like
     return hashlib.sha256(key.encode()).hexdigest()
@@ -220,6 +249,22 @@ class Braket(QuantumBackend):
                 self._clients[service, region] = session.client(service, config=config)
         return self._clients[service, region]
 
+    def _described(self) -> tuple[str, dict[str, Any]]:
+        """Status (``ONLINE`` …) and capabilities document of the device."""
+        with _calling():
+            told = self._client("braket", self.device).get_device(deviceArn=self.device)
+        return told["deviceStatus"], json.loads(told["deviceCapabilities"])
+
+    def calibration(self) -> dict[str, Any] | None:
+        """Mean fidelities of the device as Braket publishes them now; ``None`` for a simulator.
+
+        Raises:
+            BackendError: Braket cannot be asked.
+        """
+        if not self.device or _evidence(self.device) is EvidenceClass.SIMULATOR:
+            return None
+        return {"device": self.device, **snapshot(self._described()[1])}
+
     def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
         """Create the task.
 
@@ -234,7 +279,18 @@ class Braket(QuantumBackend):
             if note is not None and (known := self.find(key)):
                 return known
             if note is None:
+                status, told = self._described()
+                most = told.get("service", {}).get("shotsRange", [0, envelope.algorithm.shots])[1]
+                if status != "ONLINE" or envelope.algorithm.shots > most:
+                    why = f"is {status}" if status != "ONLINE" else f"takes at most {most} shots"
+                    raise BackendError(f"Braket's {self.device.partition('device/')[2]} {why}", FailureClass.CAPABILITY)
                 planned = plan(envelope, payload)
+                if _evidence(self.device) is EvidenceClass.HARDWARE:
+                    calibrated = snapshot(told)
+                    planned.record["result"] |= {
+                        "calibration": {"device": self.device, **calibrated},
+                        "success_probability": success_probability(planned, calibrated),
+                    }
                 bound = qaoa_circuit(planned.structure).make_bound_circuit(planned.inputs)
                 bucket, _, prefix = os.environ.get(_FOLDER, "").removeprefix("s3://").partition("/")
                 request = {

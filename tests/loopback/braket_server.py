@@ -30,6 +30,7 @@ class BraketServer:
         self.requests: list[tuple[str, str]] = []
         self.hold = False
         self.page = 100
+        self.device_status = "ONLINE"
         self._faults: list[tuple[str, int | str, str, dict[str, str]]] = []
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -56,6 +57,33 @@ class BraketServer:
                     del self._faults[index]
                     return tuple(fault)
         return None
+
+    def device(self, arn: str) -> dict[str, Any]:
+        """A device's description, its calibration cut down to four qubits."""
+
+        def fidelity(kind: str, value: float) -> dict[str, Any]:
+            return {"fidelityType": {"name": kind}, "fidelity": value}
+
+        one = [fidelity("RANDOMIZED_BENCHMARKING", 0.999), fidelity("READOUT", 0.97), fidelity("OTHER", 0.1)]
+        capabilities = {
+            "service": {"shotsRange": [1, 20_000], "updatedAt": "2026-11-21T08:00:00+00:00"},
+            "paradigm": {"qubitCount": 20},
+            "standardized": {
+                "oneQubitProperties": {str(i): {"oneQubitFidelity": one} for i in range(1, 5)},
+                "twoQubitProperties": {
+                    pair: {"twoQubitGateFidelity": [{"gateName": "CZ", "fidelity": value}]}
+                    for pair, value in {"1-2": 0.98, "2-3": 0.99, "3-4": 1.0}.items()
+                },
+            },
+        }
+        return {
+            "deviceArn": arn,
+            "deviceName": arn.rsplit("/")[-1],
+            "providerName": arn.split("/")[-2],
+            "deviceType": "QPU" if "/qpu/" in arn else "SIMULATOR",
+            "deviceStatus": self.device_status,
+            "deviceCapabilities": json.dumps(capabilities),
+        }
 
     def create(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         token, same = body["clientToken"], json.dumps(body, sort_keys=True)
@@ -165,6 +193,8 @@ def _handler(service: BraketServer) -> type[BaseHTTPRequestHandler]:
                     if task is None:
                         return 404, {"__type": "ResourceNotFoundException", "message": "no such task"}
                     return 200, {key: value for key, value in task.items() if key != "action"}
+                case "GET", ["device", arn]:
+                    return 200, service.device(arn)
                 case "PUT", ["quantum-task", arn, "cancel"]:
                     return service.cancel(arn)
                 case "GET", _ if (stored := service.objects.get(unquote(path).strip("/"))) is not None:

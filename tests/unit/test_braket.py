@@ -110,7 +110,7 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: BraketServe
         monkeypatch.setenv(name, value)
     for store in (server.tasks, server.by_token, server.objects, server.requests, server._faults):
         store.clear()
-    server.hold, server.page = False, 100
+    server.hold, server.page, server.device_status = False, 100, "ONLINE"
 
 
 def job(seed: int = 0):  # type: ignore[no-untyped-def]
@@ -206,7 +206,7 @@ def test_failures_have_their_class(
     assert failed.value.__cause__ is None
     assert server.tasks == {}
     # nothing was repeated behind the dispatcher's back
-    assert len(server.requests) == 1
+    assert [path for _, path in server.requests].count(place) == 1
 
 
 def test_wrong_credentials_are_never_repeated_in_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +260,30 @@ def test_cancel(server: BraketServer) -> None:
     Braket().cancel(handle)
 
 
+@pytest.mark.parametrize(("status", "shots"), [("OFFLINE", 200), ("RETIRED", 200), ("ONLINE", 20_001)])
+def test_what_the_device_cannot_take_is_refused_before_anything_is_sent(
+    server: BraketServer, status: str, shots: int
+) -> None:
+    server.device_status = status
+    envelope, payload = job()
+    envelope = envelope.model_copy(update={"algorithm": QAOA.model_copy(update={"shots": shots})})
+    with pytest.raises(BackendError, match=status if status != "ONLINE" else "at most 20000 shots") as refused:
+        Braket().submit(envelope, payload, KEY)
+    assert refused.value.failure_class is FailureClass.CAPABILITY
+    assert refused.value.not_sent
+    assert server.tasks == {}
+
+
+def test_the_devices_calibration_travels_with_the_result() -> None:
+    backend = Braket()
+    result = backend.result(backend.submit(*job(), KEY))
+    assert result.calibration == backend.calibration()
+    assert result.calibration["two_qubit_fidelity"] == pytest.approx(0.99)
+    assert result.calibration["time"].startswith("2026-11-21")
+    # H and, in each of 2 layers, 4 fields, 4 mixers and 6 couplings
+    assert result.success_probability == pytest.approx(0.999 ** (4 + 2 * 8) * 0.99 ** (2 * 6) * 0.97**4)
+
+
 def test_an_unknown_status_word_means_look_again(server: BraketServer) -> None:
     handle = Braket().submit(*job(), KEY)
     server.tasks[handle.provider_id]["status"] = "PONDERING"
@@ -273,6 +297,7 @@ def test_a_simulator_of_the_cloud_is_no_hardware(monkeypatch: pytest.MonkeyPatch
     handle = Braket().submit(*job(), KEY)
     result = Braket().result(handle)
     assert result.evidence_class is EvidenceClass.SIMULATOR
+    assert (result.calibration, result.success_probability) == (None, None)
     assert result.actual_cost == pytest.approx(3 / 60 * 0.075)
 
 
