@@ -92,11 +92,11 @@ class AerNoisy(LocalBackend):
         return f"backend {self.name} needs {', '.join(missing)}: install the package" if missing else None
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """Worst case over complete graphs, without compiling: Qiskit's routing on heavy-hex lattices took at most
-        6.8 CX a pair and depth 50·n a layer (2 to 10 variables, optimization levels 0 to 2, three devices)."""
+        """Worst case over complete graphs, without compiling: heavy-hex lattices took at most 6 two-qubit gates a pair
+        and depth 24·n a layer (2 to 10 variables, optimization levels 0 to 2, three devices; 3 and 12 at level 2)."""
         n, depth = envelope.payload_variables, envelope.algorithm.depth
         logical = estimate_on("full", n, depth)
-        gates, layers = 7 * logical.two_qubit_gates, 10 + 50 * n * depth
+        gates, layers = 7 * logical.two_qubit_gates, 10 + 30 * n * depth
         constant, per_gate, per_amplitude = SECONDS_MODEL
         seconds = constant + 4 * gates * (per_gate + per_amplitude * 4.0**n)
         circuits = circuits_of(envelope.algorithm) if envelope.algorithm.name == "qaoa-trained" else 1

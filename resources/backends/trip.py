@@ -107,7 +107,7 @@ def plan(
             "calibration": prepared.calibration,
             "tuning_shots": chosen.shots,
             "circuits": chosen.circuits + 1,
-            "parameters": chosen.record,
+            "parameters": chosen.record | {"routing": prepared.routing},
         },
     }
     return Plan(prepared, ising.angles(chosen.gammas[None], chosen.betas[None])[0], record)

@@ -19,7 +19,7 @@ import numpy as np
 from resources.circuits.ising import Ising, Structure
 from resources.circuits.qaoa import Angles, choose_angles
 from resources.circuits.schedules import MIXER_RAMP, linear_ramp
-from resources.circuits.templates import logical_circuit, qiskit_template
+from resources.circuits.templates import logical_circuit, qiskit_template, swap_network
 from resources.envelope import Compilation
 from resources.failures import BackendError, FailureClass
 
@@ -88,6 +88,7 @@ class Prepared:
         logical_depth, logical_two_qubit_gates: before fitting (one gate per coupling), read-out apart.
         depth, two_qubit_gates: after fitting, read-out apart.
         compile_seconds: spent on fitting, once.
+        routing: ``transpiler`` or ``swap network``, whichever succeeds more probably.
         success_probability: see the function of that name.
         calibration: see ``calibration_of``.
     """
@@ -100,6 +101,7 @@ class Prepared:
     depth: int
     two_qubit_gates: int
     compile_seconds: float
+    routing: str
     success_probability: float
     calibration: dict[str, Any]
 
@@ -154,22 +156,26 @@ def _prepared(structure: Structure, compilation: Compilation, device: _Device) -
     from qiskit import transpile
     from qiskit.exceptions import QiskitError
 
-    logical = logical_circuit(structure)
+    logical, target = logical_circuit(structure), device.backend.target
     started = time.perf_counter()
-    try:
-        routed = transpile(
-            logical,
-            device.backend,
-            optimization_level=compilation.optimization_level,
-            initial_layout=None if compilation.layout is None else list(compilation.layout),
-            seed_transpiler=compilation.seed,
-        )
-    except QiskitError as error:
-        raise BackendError(
-            f"the circuit could not be compiled for {device.name}: {error}", FailureClass.CIRCUIT
-        ) from error
+    candidates: list[tuple[float, int, str, QuantumCircuit]] = []
+    for routing, circuit in (("transpiler", logical), ("swap network", swap_network(structure))):
+        try:
+            routed = transpile(
+                circuit,
+                device.backend,
+                optimization_level=compilation.optimization_level,
+                initial_layout=None if compilation.layout is None else list(compilation.layout),
+                seed_transpiler=compilation.seed,
+            )
+        except QiskitError as error:
+            raise BackendError(
+                f"the circuit could not be compiled for {device.name}: {error}", FailureClass.CIRCUIT
+            ) from error
+        candidates.append((success_probability(routed, target), -routed.num_nonlocal_gates(), routing, routed))
+    # dense problems gain much by the network, sparse ones and fully coupled devices lose
+    chance, _, routing, routed = max(candidates, key=lambda candidate: candidate[:2])
     seconds = time.perf_counter() - started
-    target = device.backend.target
     return Prepared(
         circuit=routed,
         layout=_layout(routed, structure.variables),
@@ -179,7 +185,8 @@ def _prepared(structure: Structure, compilation: Compilation, device: _Device) -
         depth=routed.depth(_is_gate),
         two_qubit_gates=routed.num_nonlocal_gates(),
         compile_seconds=seconds,
-        success_probability=success_probability(routed, target),
+        routing=routing,
+        success_probability=chance,
         calibration=calibration_of(device.backend, routed),
     )
 
@@ -342,12 +349,9 @@ class Routed:
 def estimate_on(coupling_map: CouplingMapName, variables: int, depth: int) -> Routed:
     """Worst case (complete graph, all fields) of a QAOA circuit on a named coupling map, without compiling anything.
 
-    ``full`` couples every pair. On the others a swap network along a line of qubits runs all pairs of a layer in n
-    rounds of three CX a pair (RZZ and SWAP share one); grids and heavy-hex lattices contain such lines. Depth counts
-    a round as 4 (CX, RZ, CX, CX), a mixer as 5 (RX in RZ and SX), a field as 1 and the start as 3.
-
-    Source: I. D. Kivlichan et al., "Quantum simulation of electronic structure with linear depth and connectivity",
-    Phys. Rev. Lett. 120, 110501 (2018), doi:10.1103/PhysRevLett.120.110501.
+    ``full`` couples every pair. On the others ``swap_network`` runs along a line of qubits, and grids and heavy-hex
+    lattices contain such lines. Depth counts a round as 4 (CX, RZ, CX, CX), a mixer as 5 (RX in RZ and SX), a field as
+    1 and the start as 3; gates other than CX make it longer.
     """
     pairs = variables * (variables - 1) // 2
     rounds = variables - 1 + variables % 2 if variables > 1 else 0

@@ -74,6 +74,47 @@ def logical_circuit(structure: Structure) -> QuantumCircuit:
     return circuit
 
 
+def swap_network(structure: Structure) -> QuantumCircuit:
+    """The circuit of ``logical_circuit`` for qubits on a line, where only neighbours interact.
+
+    In n rounds of each layer neighbours interact and change places, so that every pair meets once; RZZ and SWAP share
+    one CX and take three. Variable i starts at place i and is still read out into bit i.
+
+    Source: I. D. Kivlichan et al., "Quantum simulation of electronic structure with linear depth and connectivity",
+    Phys. Rev. Lett. 120, 110501 (2018), doi:10.1103/PhysRevLett.120.110501.
+    """
+    from qiskit import QuantumCircuit
+    from qiskit.circuit import ParameterVector
+
+    n, angles = structure.variables, ParameterVector("angle", structure.parameters)
+    fields, edges = len(structure.fields), {edge: index for index, edge in enumerate(structure.edges)}
+    circuit, variable_at = QuantumCircuit(n, n), list(range(n))
+    circuit.h(range(n))
+    for layer in range(structure.depth):
+        first = layer * (fields + len(edges) + 1)
+        for index, variable in enumerate(structure.fields):
+            circuit.rz(angles[first + index], variable_at.index(variable))
+        for turn in range(n):
+            # nothing follows the last round, so nobody changes places in it
+            final = turn == n - 1 and layer == structure.depth - 1
+            for left in range(turn % 2, n - 1, 2):
+                a, b = variable_at[left : left + 2]
+                edge = edges.get((min(a, b), max(a, b)))
+                if edge is not None:
+                    circuit.cx(left, left + 1)
+                    circuit.rz(angles[first + fields + edge], left + 1)
+                    circuit.cx(*((left, left + 1) if final else (left + 1, left)))
+                if not final:
+                    if edge is None:
+                        circuit.cx(left, left + 1)
+                        circuit.cx(left + 1, left)
+                    circuit.cx(left, left + 1)
+                    variable_at[left : left + 2] = b, a
+        circuit.rx(angles[first + fields + len(edges)], range(n))
+    circuit.measure(range(n), variable_at)
+    return circuit
+
+
 @lru_cache(maxsize=32)
 def qiskit_template(structure: Structure, method: str = "statevector", **options: object) -> QiskitTemplate:
     """The template of this structure for Aer's ``method`` with more of Aer's options (``device``, bond dimension …)."""

@@ -26,7 +26,7 @@ from resources.circuits.device import (
     worst_case,
 )
 from resources.circuits.ising import Ising, Structure
-from resources.circuits.templates import logical_circuit
+from resources.circuits.templates import logical_circuit, swap_network
 from resources.envelope import Algorithm, Compilation, EvidenceClass, Mitigation
 from resources.failures import BackendError, FailureClass, InputError
 
@@ -240,31 +240,47 @@ def test_named_coupling_maps(variables: int) -> None:
         assert routed.logical_depth == full.depth
 
 
-def test_a_swap_network_takes_three_cx_a_pair() -> None:
-    """The figure behind ``estimate_on``, run: n rounds of CX, RZ, CX, CX on a line couple every pair once."""
-    from qiskit import QuantumCircuit
-    from qiskit.quantum_info import Operator
+@given(st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_a_swap_network_is_the_same_circuit(n: int, depth: int, seed: int) -> None:
+    """On neighbours only, with at most three CX a pair, and bit i is still variable i: equal distributions."""
+    from qiskit.quantum_info import Statevector
 
-    n, rng = 4, np.random.default_rng(0)
-    angles = {pair: float(rng.normal()) for pair in itertools.combinations(range(n), 2)}
-    network, at = QuantumCircuit(n), list(range(n))
-    for layer in range(n):
-        for left in range(layer % 2, n - 1, 2):
-            pair = (min(at[left : left + 2]), max(at[left : left + 2]))
-            network.cx(left, left + 1)
-            network.rz(angles[pair], left + 1)
-            network.cx(left + 1, left)
-            network.cx(left, left + 1)
-            at[left : left + 2] = at[left + 1], at[left]
-    assert at == list(reversed(range(n)))
-    direct = QuantumCircuit(n)
-    for (i, j), angle in angles.items():
-        direct.rzz(angle, i, j)
-    for i in range(n // 2):
-        direct.swap(i, n - 1 - i)
-    assert Operator(network).equiv(Operator(direct))
-    assert network.num_nonlocal_gates() == 3 * n * (n - 1) // 2 == estimate_on("line", n, 1).two_qubit_gates
-    assert network.depth() <= 4 * n
+    rng = np.random.default_rng(seed)
+    edges = tuple(pair for pair in itertools.combinations(range(n), 2) if rng.random() < 0.7)
+    structure = Structure(n, tuple(i for i in range(n) if rng.random() < 0.7), edges, depth)
+    angles = rng.normal(size=structure.parameters).tolist()
+    chances = []
+    network = swap_network(structure)
+    for circuit in (logical_circuit(structure), network):
+        bound = circuit.assign_parameters(angles)
+        place = {
+            bound.find_bit(at.clbits[0]).index: bound.find_bit(at.qubits[0]).index for at in bound.data if at.clbits
+        }
+        state = Statevector(bound.remove_final_measurements(inplace=False))
+        chances.append(state.probabilities([place[variable] for variable in range(n)]))
+    assert np.allclose(*chances, atol=1e-9)
+    for at in network.data:
+        places = [network.find_bit(qubit).index for qubit in at.qubits]
+        assert max(places) - min(places) == len(places) - 1
+    line_estimate = estimate_on("line", n, depth)
+    assert network.num_nonlocal_gates() <= line_estimate.two_qubit_gates
+    assert network.depth() <= line_estimate.depth
+
+
+def test_the_better_of_two_routings_is_taken() -> None:
+    """A dense problem on a lattice takes the network, a chain the transpiler's own, a fully coupled device neither."""
+    from qiskit.providers.fake_provider import GenericBackendV2
+
+    lattice, coupled = device_named(GENERIC_DEVICE), GenericBackendV2(8, seed=1)
+    dense = Ising.from_bqm(asymmetric_problem(8, seed=1)).structure(2)
+    chain = Structure(8, (), tuple((i, i + 1) for i in range(7)), 2)
+    network = prepare(dense, Compilation(), lattice)
+    assert network.routing == "swap network"
+    assert network.two_qubit_gates <= estimate_on("heavy-hex", 8, 2).two_qubit_gates
+    assert network.success_probability > 0.3
+    assert prepare(chain, Compilation(), lattice).routing == "transpiler"
+    assert prepare(dense, Compilation(), coupled).routing == "transpiler"
 
 
 def test_angles_are_chosen_before_the_trip() -> None:
@@ -304,6 +320,7 @@ def test_a_noisy_job_tells_all_about_its_device() -> None:
     assert result.calibration["device"] == GENERIC_DEVICE
     assert 0.3 < (result.success_probability or 0) < 1
     assert not result.noise_dominated
+    payload = asymmetric_problem(7, seed=4)
     deep = envelope_for(backend, payload, Algorithm(depth=20, shots=50, ramp_lengths=(3.0,)))
     assert backend.result(backend.submit(deep, payload, "deep")).noise_dominated
 
