@@ -145,31 +145,36 @@ class AuditLog:
     @patient
     def verify(self) -> list[str]:
         """What is wrong with the chain, in words; empty when it is intact."""
-        problems: list[str] = []
+        return [problem for _, problem in self.findings()]
+
+    @patient
+    def findings(self, *, tx: sa.Connection | None = None) -> list[tuple[int, str]]:
+        """What is wrong with the chain, each with the row where it shows; 0 where the log has no rows."""
+        found: list[tuple[int, str]] = []
         last, digest = 0, GENESIS
-        with self.ledger.reading() as tx:
-            rows = tx.execution_options(yield_per=1000).execute(sa.select(AUDIT).order_by(AUDIT.c.sequence))
-            for row in rows.mappings():
+        with self.ledger.reading() if tx is None else nullcontext(tx) as tx:
+            query = sa.select(AUDIT).order_by(AUDIT.c.sequence)
+            for row in tx.execute(query, execution_options={"yield_per": 1000}).mappings():
                 number = row["sequence"]
                 if number <= last:
-                    problems.append(f"row {number} is foreign")
+                    found.append((number, f"row {number} is foreign"))
                 elif number > last + 1:
-                    problems.append(f"{_rows(last + 1, number - 1)} missing")
+                    found.append((number, f"{_rows(last + 1, number - 1)} missing"))
                 elif row["previous"] != digest:
-                    problems.append(f"row {number} does not follow row {last}: one of them was replaced")
+                    found.append((number, f"row {number} does not follow row {last}: one of them was replaced"))
                 if digest_of({key: value for key, value in row.items() if key != "digest"}) != row["digest"]:
-                    problems.append(f"row {number} was altered")
+                    found.append((number, f"row {number} was altered"))
                 last, digest = number, row["digest"]
             head = tx.execute(sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.digest)).first()
         if head is None:
-            return [*problems, "the head is missing"]
-        if head.sequence > last:
-            problems.append(f"the tail was cut: {_rows(last + 1, head.sequence)} missing")
+            found.append((last, "the head is missing"))
+        elif head.sequence > last:
+            found.append((last, f"the tail was cut: {_rows(last + 1, head.sequence)} missing"))
         elif head.sequence < last:
-            problems.append(f"the head is foreign: it ends at row {head.sequence}, the log at row {last}")
+            found.append((last, f"the head is foreign: it ends at row {head.sequence}, the log at row {last}"))
         elif head.digest != digest:
-            problems.append(f"the head is foreign: it does not end with row {last}")
-        return problems
+            found.append((last, f"the head is foreign: it does not end with row {last}"))
+        return found
 
 
 def _rows(first: int, last: int) -> str:
