@@ -61,7 +61,8 @@ class Price(NamedTuple):
     minute: float = 0.0
 
 
-#: On-demand prices that Braket published in 2025, by the end of the ARN before a version; the policy's list overrides.
+#: On-demand prices that Braket published in 2025, by the end of the ARN before a version; of it and the
+#: policy's list the dearer counts.
 PRICES = {
     "qpu/aqt/Ibex": Price(0.30, 0.0235),
     "qpu/ionq/Aria": Price(0.30, 0.03),

@@ -11,6 +11,7 @@ Not here: what is in a problem or an answer (``dwave``).
 from __future__ import annotations
 
 import io
+import math
 import os
 import time
 from abc import abstractmethod
@@ -26,7 +27,7 @@ from resources.backends import notes
 from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
 from resources.backends.readout import check_payload
 from resources.envelope import JobEnvelope, JobResult, Timings
-from resources.failures import BackendError, FailureClass, redacted
+from resources.failures import BackendError, FailureClass, InputError, redacted
 
 if TYPE_CHECKING:
     import dimod
@@ -163,17 +164,32 @@ def missing(name: str, *, token: bool) -> str | None:
     return None
 
 
+def _price() -> float:
+    text = os.environ.get("HYBRID_DWAVE_PRICE_PER_SECOND") or "0"
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 <= price < math.inf:
+        raise InputError("HYBRID_DWAVE_PRICE_PER_SECOND", "value", f"{text!r} is no price", "use a number such as 0.8")
+    return price
+
+
 @dataclass
 class Sapi(QuantumBackend):
     """What processors and hybrid solvers have in common: a problem at SAPI, named by its label.
 
     Attributes:
         max_variables: largest payload accepted before anything is sent.
-        price_per_second: of solver time, in the account's currency; 0 leaves the price to the policy's list.
+        price_per_second: of solver time, in the policy's currency: ``HYBRID_DWAVE_PRICE_PER_SECOND``, else 0, and then
+            the policy's list alone says what is estimated and charged.
+
+    Raises:
+        InputError: the price is no number, or negative.
     """
 
     max_variables: int
-    price_per_second: float = 0.0
+    price_per_second: float = field(default_factory=_price)
     _definition: tuple[float, SolverConfiguration] | None = field(default=None, init=False, repr=False)
 
     #: Environment variable that names the solver; unset: the least busy one that suits.

@@ -6,20 +6,27 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import dimod
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("dwave.cloud", reason="the extra dwave is not installed")
+
+from dwave.cloud.testing.mocks import qpu_pegasus_solver_data
 
 from resources.backends.base import JobHandle, ProviderStatus
 from resources.backends.conformance import BackendConformance, asymmetric_problem, envelope_for
 from resources.backends.dwave import DWave, DWaveHybrid, DWaveMock, Sapi
+from resources.backends.dwave_embedding import Graph, embed, unembedded
 from resources.envelope import Algorithm, EvidenceClass
-from resources.failures import BackendError, FailureClass
+from resources.failures import BackendError, FailureClass, InputError
 from tests.loopback.sapi_server import LOST, SapiServer
 
 TOKEN = "DEV-not-to-be-seen-0123456789"
 KEY = "k" * 64
+GRAPH = Graph.of(qpu_pegasus_solver_data(3)["properties"])
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,41 @@ class TestLoopbackConformance(BackendConformance):
         return DWave()
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 9), st.floats(0.0, 1.0), st.integers(0, 2**31))
+def test_an_embedding_keeps_energies_and_gives_the_variables_back(n: int, density: float, seed: int) -> None:
+    """Sparse payloads (minorminer) and dense ones (cliques): whole chains have the payload's energy."""
+    rng = np.random.default_rng(seed)
+    payload = dimod.BinaryQuadraticModel("BINARY")
+    for i in range(n):
+        payload.add_linear(i, rng.normal())
+        for j in range(i):
+            if rng.random() < density:
+                payload.add_quadratic(i, j, rng.normal())
+    payload.offset = rng.normal()
+    placement = embed(payload, GRAPH, seed % 1000, 10.0)
+    assert len({qubit for chain in placement.chains for qubit in chain}) == sum(map(len, placement.chains))
+    assert set(placement.model.quadratic) <= {pair for a, b in GRAPH.edges for pair in ((a, b), (b, a))}
+    bits = rng.integers(2, size=(5, n), dtype=np.int8)
+    rows = [{q: 2 * int(row[v]) - 1 for v, chain in enumerate(placement.chains) for q in chain} for row in bits]
+    assert np.allclose(placement.model.energies(rows), payload.energies((bits, range(n))))
+    answer = dimod.SampleSet.from_samples_bqm(rows, placement.model)
+    back, chains = unembedded(payload, placement.chains, answer)
+    assert np.array_equal(back, bits)
+    assert chains["chain_break_fraction"] == 0
+    assert placement.model == embed(payload, GRAPH, seed % 1000, 10.0).model
+
+
+def test_a_broken_chain_is_counted_and_outvoted() -> None:
+    payload = dimod.BinaryQuadraticModel({0: 1.0, 1: -1.0}, {(0, 1): 1.0}, 0.0, "BINARY")
+    read = {0: 1, 1: 1, 2: -1, 3: -1}
+    answer = dimod.SampleSet.from_samples([read, read], "SPIN", energy=[0.0, 0.0], num_occurrences=[3, 1])
+    bits, chains = unembedded(payload, [[0, 1, 2], [3]], answer)
+    assert bits.tolist() == [[1, 0]] * 4
+    assert chains["chain_break_fraction"] == 0.5
+    assert chains["chain_length"] == {"min": 1, "mean": 2.0, "max": 3}
+
+
 def test_another_process_reads_the_answer(server: SapiServer) -> None:
     envelope, payload = job(DWave())
     server.hold = True
@@ -85,12 +127,17 @@ def test_another_process_reads_the_answer(server: SapiServer) -> None:
     }
 
 
-def test_a_price_is_charged_per_second_of_the_processor() -> None:
-    backend = DWave(price_per_second=2.0)
+def test_a_price_is_charged_per_second_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYBRID_DWAVE_PRICE_PER_SECOND", "2.0")
+    backend = DWave()
     envelope, payload = job(backend)
     handle = backend.submit(envelope, payload, KEY)
     assert backend.result(handle).actual_cost == pytest.approx(2.0 * (0.015 + 120e-6 * 100))
     assert backend.estimate(envelope).cost > 0
+    for wrong in ("cheap", "-1", "nan", "inf"):
+        monkeypatch.setenv("HYBRID_DWAVE_PRICE_PER_SECOND", wrong)
+        with pytest.raises(InputError, match="HYBRID_DWAVE_PRICE_PER_SECOND: value"):
+            DWave()
 
 
 def test_a_lost_answer_is_adopted_and_nothing_is_sent_twice(server: SapiServer) -> None:
