@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -73,12 +74,14 @@ class DWaveMock(LocalBackend):
                 does not fit the topology.
         """
         check_payload(envelope, payload)
-        sampler, graph = _mock(self.size, self.sweeps)
+        sampler, graph = _mock(self.size)
         seeds = np.random.default_rng(envelope.algorithm.seed).integers(2**31, size=2)
         placement = embed(payload, graph, int(seeds[0]), envelope.timeout.execution)
         started = time.perf_counter()
-        sampler.substitute_kwargs["seed"] = int(seeds[1])
-        answer = sampler.sample(placement.model, num_reads=envelope.algorithm.shots)
+        # a copy: another thread may be sampling with another seed
+        seeded = copy(sampler)
+        seeded.substitute_kwargs = {"num_sweeps": self.sweeps, "seed": int(seeds[1])}
+        answer = seeded.sample(placement.model, num_reads=envelope.algorithm.shots)
         executed = time.perf_counter()
         bits, chains = unembedded(payload, placement.chains, answer)
         return _result(
@@ -101,7 +104,7 @@ class DWaveMock(LocalBackend):
 
 
 @lru_cache(maxsize=2)
-def _mock(size: int, sweeps: int) -> tuple[Any, Graph]:
+def _mock(size: int) -> tuple[Any, Graph]:
     from dwave.samplers import SimulatedAnnealingSampler
     from dwave.system.testing import MockDWaveSampler
 
@@ -109,7 +112,6 @@ def _mock(size: int, sweeps: int) -> tuple[Any, Graph]:
         topology_type="pegasus",
         topology_shape=[size],
         substitute_sampler=SimulatedAnnealingSampler(),
-        substitute_kwargs={"num_sweeps": sweeps},
     )
     return sampler, Graph.of(sampler.properties)
 
