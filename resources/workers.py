@@ -90,7 +90,9 @@ class WarmWorkers:
 
         Raises:
             TimedOut: killed at the hard limit, or out of memory.
-            BackendError: class ``backend`` when the worker died; ``internal`` when ``run`` raised something foreign.
+            BackendError: the worker died: class ``backend`` by its own fault, ``transient`` where it was killed, since
+                that is tried again and goes on from the job's checkpoint; ``internal`` when ``run`` raised something
+                foreign.
             HybridError: whatever ``run`` raised.
         """
         recipe = _recipe(backend)
@@ -207,7 +209,8 @@ class WarmWorkers:
             return self._worker.line.recv()
         except (EOFError, OSError):
             status = self._worker.end()
-            raise BackendError(f"the worker died while {name} ran ({_death(status)})") from None
+            kind = FailureClass.TRANSIENT if status == -signal.SIGKILL else FailureClass.BACKEND
+            raise BackendError(f"the worker died while {name} ran ({_death(status)})", kind) from None
 
 
 def _recipe(backend: LocalBackend) -> bytes:

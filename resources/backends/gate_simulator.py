@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
 from resources.backends.readout import check_payload, counted
+from resources.circuits.checkpoint import resumable
 from resources.circuits.device import CouplingMapName, estimate_on
 from resources.circuits.ising import Ising, Structure
 from resources.circuits.qaoa import WHOLE_RUNS, run_qaoa
@@ -124,14 +125,16 @@ class GateSimulator(LocalBackend):
         compiled = time.perf_counter()
         terms = len(ising.fields) + len(ising.edges)
         grid_seconds = len(algorithm.ramp_lengths) * self._circuit_seconds(ising.variables, terms, algorithm.depth)
-        readout = run_qaoa(
-            payload,
-            ising,
-            template,
-            algorithm,
-            deadline=compiled + envelope.timeout.execution,
-            broadcast=grid_seconds <= BROADCAST_SHARE * envelope.timeout.execution,
-        )
+        with resumable(f"{self.name} {self.version()} {self.settings()}", payload, algorithm) as checkpoint:
+            readout = run_qaoa(
+                payload,
+                ising,
+                template,
+                algorithm,
+                deadline=compiled + envelope.timeout.execution,
+                broadcast=grid_seconds <= BROADCAST_SHARE * envelope.timeout.execution,
+                checkpoint=checkpoint,
+            )
         executed = time.perf_counter()
         samples = counted(payload, readout.bits)
         return JobResult(

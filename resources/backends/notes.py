@@ -1,8 +1,8 @@
-"""What a submission must remember for the process that will read its answer, when the provider cannot carry it.
+"""What one process must leave for the next: above all what a submission has to remember for whoever reads its answer.
 
 A remote job is sent by one process and reconciled by another. The note of a submission (payload terms, layout, angles,
-envelope digest …) is on disk before the provider is called, one JSON file per provider key. Not here: states of jobs
-(``ledger``) or what a backend puts into its note. A note holds no secret.
+envelope digest …), where the provider cannot carry it, is on disk before the provider is called, one JSON file per
+provider key. Not here: states of jobs (``ledger``) or what is in a note. A note holds no secret.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resources.backends.readout import check_payload, counted
+from resources.circuits.checkpoint import resumable
 from resources.circuits.device import Prepared, prepare, tune
 from resources.circuits.ising import Ising
 from resources.circuits.mitigation import confusion_of, declared_symmetry, mitigated_expectation, postselected
@@ -78,7 +79,9 @@ def plan(
     confusion = confusion_of(device.target, prepared.measured) if algorithm.mitigation.readout else None
     chosen: Angles
     if training is not None and algorithm.name == "qaoa-trained":
-        chosen = choose_angles(payload, ising, training(prepared), algorithm, deadline, confusion)
+        where = f"{prepared.calibration['device']} {prepared.calibration['id']}"
+        with resumable(where, payload, algorithm) as checkpoint:
+            chosen = choose_angles(payload, ising, training(prepared), algorithm, deadline, confusion, checkpoint)
         chosen.record["angles_from"] = "the device itself"
     else:
         chosen = tune(payload, ising, algorithm, deadline)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from resources.circuits.checkpoint import resumable
 from resources.circuits.ising import Ising, Structure
 from resources.circuits.qaoa import Angles, choose_angles
 from resources.circuits.schedules import MIXER_RAMP, linear_ramp
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CouplingMapName = Literal["full", "line", "grid", "heavy-hex"]
 #: Largest problem whose angles are chosen here; a statevector above takes seconds a circuit.
 TUNED_QUBITS = 20
+#: Up to here a ramp grid takes a fraction of a second and runs as one call.
+_BROADCAST_QUBITS = 14
 
 #: Instructions that take no part in a fidelity: markers, and what is accounted for as idle time.
 _PASSIVE = ("barrier", "delay")
@@ -42,7 +45,8 @@ _PASSIVE = ("barrier", "delay")
 def tune(payload: dimod.BinaryQuadraticModel, ising: Ising, algorithm: Algorithm, deadline: float) -> Angles:
     """Choose the angles on the local statevector simulator, so that a device is asked once.
 
-    Above ``TUNED_QUBITS`` variables the middle of the ramp grid is taken; the record says so (``angles_from``).
+    Above ``TUNED_QUBITS`` variables the middle of the ramp grid is taken; the record says so (``angles_from``). What a
+    choice that was killed has measured is not measured again (``checkpoint``).
 
     Args:
         payload: BINARY model over 0 … n−1; energies are its own.
@@ -56,7 +60,11 @@ def tune(payload: dimod.BinaryQuadraticModel, ising: Ising, algorithm: Algorithm
     """
     if ising.variables <= TUNED_QUBITS:
         template = qiskit_template(ising.structure(algorithm.depth))
-        chosen = choose_angles(payload, ising, template, algorithm, deadline)
+        broadcast = ising.variables <= _BROADCAST_QUBITS and deadline - time.perf_counter() > 1.0
+        with resumable("local simulator", payload, algorithm) as checkpoint:
+            chosen = choose_angles(
+                payload, ising, template, algorithm, deadline, checkpoint=checkpoint, broadcast=broadcast
+            )
         return Angles(
             chosen.gammas,
             chosen.betas,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resources.circuits.checkpoint import Checkpoint, Scores
 from resources.circuits.ising import Ising
 from resources.circuits.mitigation import nearest_probabilities
 from resources.circuits.schedules import MIXER_RAMP, cvar, linear_ramp
@@ -74,33 +75,83 @@ class _OutOfTime(Exception):
 
 @dataclass
 class _Meter:
-    """Runs circuits and counts them: every shot taken is charged, and a clock says when to stop."""
+    """Runs circuits and counts them: every shot taken is charged, and a clock says when to stop.
+
+    What an interrupted attempt has measured (``checkpoint``) is taken from there. Its shots, circuits and seconds count
+    as if this attempt had spent them.
+    """
 
     payload: dimod.BinaryQuadraticModel
     ising: Ising
     template: Template
     confusion: np.ndarray | None = None
+    checkpoint: Checkpoint | None = None
     shots: int = 0
     circuits: int = 0
     slowest: float = field(default=0.0, init=False)
+    resumed: dict[str, float] = field(default_factory=dict, init=False)
 
     def sample(self, gammas: np.ndarray, betas: np.ndarray, shots: int, rng: np.random.Generator) -> np.ndarray:
         """Bits, shape ``(k, shots, n)``, for ``k`` schedules."""
+        return self._run(gammas, betas, shots, int(rng.integers(_SEED_LIMIT)))
+
+    def _run(self, gammas: np.ndarray, betas: np.ndarray, shots: int, seed: int) -> np.ndarray:
         started = time.perf_counter()
         angles = self.ising.angles(np.atleast_2d(gammas), np.atleast_2d(betas))
-        bits = self.template.sample(angles, shots, int(rng.integers(_SEED_LIMIT)))
-        self.slowest = max(self.slowest, (time.perf_counter() - started) / len(angles))
-        self.shots += shots * len(angles)
-        self.circuits += len(angles)
+        bits = self.template.sample(angles, shots, seed)
+        self._charge(len(angles), shots, time.perf_counter() - started)
         return bits
+
+    def _charge(self, circuits: int, shots: int, seconds: float) -> None:
+        self.slowest = max(self.slowest, seconds / circuits)
+        self.shots += shots * circuits
+        self.circuits += circuits
+
+    def scores(self, gammas: np.ndarray, betas: np.ndarray, algorithm: Algorithm, rng: np.random.Generator) -> Scores:
+        """Sampled CVaR and mean of each schedule, to be minimized in this order.
+
+        On small problems several schedules reach the same CVaR (all of the best α·N shots are equal); the mean decides.
+        """
+        seed, shots = int(rng.integers(_SEED_LIMIT)), algorithm.tuning_shots
+        key = Checkpoint.key(gammas, betas, seed)
+        known = self.checkpoint.evaluations.get(key) if self.checkpoint else None
+        if known is not None:
+            scores, seconds = known
+            self._charge(len(scores), shots, seconds)
+            spent = {"circuits": len(scores), "shots": len(scores) * shots, "seconds": seconds}
+            self.resumed = {name: self.resumed.get(name, 0) + amount for name, amount in spent.items()}
+            return scores
+        started = time.perf_counter()
+        scores = [self._judged(part, algorithm.cvar_alpha) for part in self._run(gammas, betas, shots, seed)]
+        if self.checkpoint:
+            self.checkpoint.keep(key, scores, time.perf_counter() - started)
+        return scores
+
+    def _judged(self, bits: np.ndarray, alpha: float) -> tuple[float, float]:
+        if self.confusion is None:
+            values = self.energies(bits)
+            return float(cvar(values, alpha)), float(values.mean())
+        states, weights = nearest_probabilities(bits, self.confusion)
+        values = self.energies(states)
+        return float(cvar(values, alpha, weights)), float(weights @ values)
 
     def energies(self, bits: np.ndarray) -> np.ndarray:
         """Energies, shape ``(shots,)``, of bits of shape ``(shots, n)``."""
         return self.payload.energies((bits, range(self.ising.variables)))
 
+    @property
+    def now(self) -> float:
+        """Reading of ``time.perf_counter``, had this attempt spent the earlier one's seconds too."""
+        return time.perf_counter() + self.resumed.get("seconds", 0.0)
+
+    @property
+    def history(self) -> dict[str, Any]:
+        """``resumed_from``: circuits, shots and seconds of an interrupted attempt; nothing when there was none."""
+        return {"resumed_from": self.resumed} if self.resumed else {}
+
     def has_time(self, deadline: float) -> bool:
         """Whether one more circuit and the final read-out fit, by the slowest circuit so far."""
-        return time.perf_counter() + 2.0 * self.slowest <= deadline
+        return self.now + 2.0 * self.slowest <= deadline
 
 
 def run_qaoa(
@@ -110,6 +161,7 @@ def run_qaoa(
     algorithm: Algorithm,
     deadline: float,
     broadcast: bool,
+    checkpoint: Checkpoint | None = None,
 ) -> Readout:
     """Run ``qaoa-ramp`` or ``qaoa-trained``.
 
@@ -122,21 +174,23 @@ def run_qaoa(
         deadline: reading of ``time.perf_counter`` after which only the read-out is still run. What was left out is
             named in ``parameters``; a trained job may then return fewer shots.
         broadcast: whether the ramp grid runs as one call, which cannot be interrupted.
+        checkpoint: keeps what the choice of angles has measured, and holds what an interrupted attempt has. The answer
+            is the same; ``parameters`` then says ``resumed_from``.
     """
-    meter = _Meter(payload, ising, template)
+    meter = _Meter(payload, ising, template, checkpoint=checkpoint)
     common = {"cvar_alpha": algorithm.cvar_alpha, "gamma_unit": 1.0 / ising.scale, "mixer_ramp": MIXER_RAMP}
     if algorithm.name == "qaoa-ramp":
         rng = np.random.default_rng(algorithm.seed)
         gammas, betas, record = _choose(meter, algorithm, deadline, broadcast, rng)
         bits = meter.sample(gammas, betas, algorithm.shots, rng)[0]
-        return Readout(bits, meter.shots - len(bits), meter.circuits, common | record)
+        return Readout(bits, meter.shots - len(bits), meter.circuits, common | record | meter.history)
 
     wanted = min(WHOLE_RUNS, algorithm.shots)
     share, rest = divmod(algorithm.shots, wanted)
     parts: list[np.ndarray] = []
     records: list[dict[str, Any]] = []
     for index, seeds in enumerate(np.random.SeedSequence(algorithm.seed).spawn(wanted)):
-        now = time.perf_counter()
+        now = meter.now
         if index > 0 and now >= deadline:
             break
         # each run gets an equal share of what is left, so that a slow training cannot starve the repetitions
@@ -149,7 +203,7 @@ def run_qaoa(
         bits,
         meter.shots - len(bits),
         meter.circuits,
-        common | {"runs": records, "runs_left_out": wanted - len(parts)},
+        common | {"runs": records, "runs_left_out": wanted - len(parts)} | meter.history,
         tuple(float(meter.energies(part).min()) for part in parts),
     )
 
@@ -161,19 +215,21 @@ def choose_angles(
     algorithm: Algorithm,
     deadline: float,
     confusion: np.ndarray | None = None,
+    checkpoint: Checkpoint | None = None,
+    broadcast: bool = False,
 ) -> Angles:
     """The choice of angles alone: the ramp, trained where ``algorithm`` says so, in one whole run without its read-out.
 
     Args:
-        payload, ising, template, algorithm, deadline: as for ``run_qaoa``.
+        payload, ising, template, algorithm, deadline, checkpoint, broadcast: as for ``run_qaoa``.
         confusion: read-out errors of ``template``'s machine, shape ``(n, 2, 2)`` (``circuits.mitigation``): energies
             are judged after read-out mitigation.
     """
-    meter = _Meter(payload, ising, template, confusion)
+    meter = _Meter(payload, ising, template, confusion, checkpoint)
     rng = np.random.default_rng(algorithm.seed)
-    gammas, betas, record = _choose(meter, algorithm, deadline, False, rng)
+    gammas, betas, record = _choose(meter, algorithm, deadline, broadcast, rng)
     common = {"cvar_alpha": algorithm.cvar_alpha, "gamma_unit": 1.0 / ising.scale, "mixer_ramp": MIXER_RAMP}
-    return Angles(gammas, betas, common | record, meter.shots, meter.circuits)
+    return Angles(gammas, betas, common | record | meter.history, meter.shots, meter.circuits)
 
 
 def _choose_length(
@@ -184,17 +240,17 @@ def _choose_length(
     A grid of one point is taken as it is. Without time for any point the middle of the grid is taken.
     """
     lengths = algorithm.ramp_lengths
-    scores: list[tuple[float, float]] = []
+    scores: Scores = []
     if len(lengths) > 1:
         ramps = [linear_ramp(length, algorithm.depth) for length in lengths]
         gammas, betas = (np.stack(side) for side in zip(*ramps, strict=True))
         if broadcast:
-            scores = _scores(meter, algorithm, gammas, betas, rng)
+            scores = meter.scores(gammas, betas, algorithm, rng)
         else:
             for k in range(len(lengths)):
                 if not meter.has_time(deadline):
                     break
-                scores += _scores(meter, algorithm, gammas[k], betas[k], rng)
+                scores += meter.scores(gammas[k], betas[k], algorithm, rng)
     best = scores.index(min(scores)) if scores else len(lengths) // 2
     record: dict[str, Any] = {
         "ramp_length": lengths[best],
@@ -203,22 +259,6 @@ def _choose_length(
     if len(lengths) > 1 and len(scores) < len(lengths):
         record["ramp_lengths_left_out"] = list(lengths[len(scores) :])
     return lengths[best], record
-
-
-def _scores(
-    meter: _Meter, algorithm: Algorithm, gammas: np.ndarray, betas: np.ndarray, rng: np.random.Generator
-) -> list[tuple[float, float]]:
-    """Sampled CVaR and mean of each schedule, to be minimized in this order.
-
-    On small problems several schedules reach the same CVaR (all of the best α·N shots are equal); the mean decides.
-    """
-    bits = meter.sample(gammas, betas, algorithm.tuning_shots, rng)
-    if meter.confusion is not None:
-        parts = [nearest_probabilities(part, meter.confusion) for part in bits]
-        judged = [(meter.energies(states), weights) for states, weights in parts]
-        return [(cvar(values, algorithm.cvar_alpha, weights), float(weights @ values)) for values, weights in judged]
-    energies = [meter.energies(part) for part in bits]
-    return [(cvar(values, algorithm.cvar_alpha), float(values.mean())) for values in energies]
 
 
 def _ramp_between(ends: np.ndarray, length: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
@@ -249,7 +289,7 @@ def _choose(
     def value(ends: np.ndarray) -> float:
         if len(seen) == algorithm.training_circuits or not meter.has_time(deadline):
             raise _OutOfTime
-        (score,) = _scores(meter, algorithm, *_ramp_between(ends, length, algorithm.depth), rng)
+        (score,) = meter.scores(*_ramp_between(ends, length, algorithm.depth), algorithm, rng)
         seen.append((score, ends.copy()))
         return score[0] / meter.ising.scale
 
