@@ -135,6 +135,8 @@ class Ibm(QuantumBackend):
         if self._service is None:
             if missing := self.available():
                 raise BackendError(missing, FailureClass.CAPABILITY, not_sent=True)
+            # the client tells IBM which packages and files call it, and walks the whole stack for that at each request
+            os.environ.setdefault("USAGE_DATA_OPT_OUT", "True")
             from qiskit_ibm_runtime import QiskitRuntimeService
 
             url = _setting("URL")

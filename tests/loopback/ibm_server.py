@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -86,12 +87,10 @@ class IbmServer:
     """
 
     def __init__(self, simulator: bool = False) -> None:
-        from qiskit_ibm_runtime.fake_provider import FakeOslo
-
-        self.fake = FakeOslo()
-        self._configuration = self.fake._load_json(self.fake.conf_filename)
+        fake, self._simulator = _device()
+        self._configuration = fake._load_json(fake.conf_filename)
         self._configuration |= {"backend_name": DEVICE, "simulator": simulator}
-        self._properties = self.fake._load_json(self.fake.props_filename)
+        self._properties = fake._load_json(fake.props_filename)
         self.jobs: dict[str, ServedJob] = {}
         self.sessions: dict[str, dict[str, Any]] = {}
         self.faults: list[Fault] = []
@@ -254,7 +253,7 @@ class IbmServer:
             if self.fail_with:
                 job.reason, job.reason_code = self.fail_with
                 raise RuntimeError(job.reason)
-            job.result, status = execute(self.fake, job.body["params"], seed=len(job.id)), "Completed"
+            job.result, status = execute(self._simulator, job.body["params"], seed=len(job.id)), "Completed"
         except Exception as error:
             job.result, job.reason, status = str(error), job.reason or f"{type(error).__name__}: {error}", "Failed"
         job.finished, job.status = _now(), status
@@ -293,8 +292,18 @@ class IbmServer:
         return 204, {}
 
 
-def execute(device: Any, params: dict[str, Any], seed: int) -> str:
-    """Run the ``executor`` program of the library's schema v2.0 on a fake device; the result in the same schema."""
+@cache
+def _device() -> tuple[Any, Any]:
+    """A fake device, and a simulator with its noise, which takes longer to make than most jobs."""
+    from qiskit_aer import AerSimulator
+    from qiskit_ibm_runtime.fake_provider import FakeOslo
+
+    fake = FakeOslo()
+    return fake, AerSimulator.from_backend(fake, max_parallel_threads=1)
+
+
+def execute(simulator: Any, params: dict[str, Any], seed: int) -> str:
+    """Run the ``executor`` program of the library's schema v2.0; the result in the same schema."""
     from ibm_quantum_schemas.common import CompressedTensorModel
     from ibm_quantum_schemas.executor.version_2_0 import ParamsModel, QuantumProgramResultModel
     from qiskit_ibm_runtime.fake_provider.executor.run_quantum_program import run_quantum_program
@@ -307,7 +316,7 @@ def execute(device: Any, params: dict[str, Any], seed: int) -> str:
         # what twirling sends: a circuit with the recipe of its randomizations
         if hasattr(item, "samplex"):
             item.samplex.finalize()
-    ran = run_quantum_program(device, program, SimulatorOptions(seed_simulator=seed))
+    ran = run_quantum_program(simulator, program, SimulatorOptions(seed_simulator=seed))
     items = [
         {"results": {name: CompressedTensorModel.from_numpy(values) for name, values in item.items()}, "metadata": {}}
         for item in ran
