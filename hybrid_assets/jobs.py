@@ -12,6 +12,7 @@ from pydantic import Field
 
 from hybrid_assets.automation import ONE_AT_A_TIME
 from hybrid_assets.line import LINE, run_line
+from resources.backends import notes
 from resources.dispatcher import Dispatcher
 from resources.failures import HybridError
 from resources.lake import Lake
@@ -84,6 +85,7 @@ class Retention(dg.Config):
 def maintain(context: dg.OpExecutionContext, config: Retention, lake: dg.ResourceParam[Lake]) -> None:
     """Compact and vacuum."""
     context.log.info(f"lake: {lake.compact_and_vacuum(config.retention_hours)}")
+    context.log.info(f"notes of jobs that ended without a result: {notes.sweep(config.retention_hours)} removed")
 
 
 @dg.job(description="Compaction and retention of the lake.")

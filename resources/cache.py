@@ -1,4 +1,4 @@
-"""What has been computed already: results that may answer again, and checkpoints of jobs on their way.
+"""What has been computed already: results that may answer again.
 
 Here: the rows and what counts as the same question. Not here: the results themselves (``artifacts``) and when an
 earlier one is good enough (``dispatcher``).
@@ -6,20 +6,18 @@ earlier one is good enough (``dispatcher``).
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import sqlalchemy as sa
 
 from resources import audit
 from resources.controls import signed
 from resources.database import patient
-from resources.envelope import JobEnvelope, canonical_json, digest_of
+from resources.envelope import JobEnvelope, digest_of
 from resources.failures import InputError
 from resources.ledger import Ledger
-from resources.ledger_tables import CACHE, CHECKPOINTS, Job
+from resources.ledger_tables import CACHE, Job
 from resources.locks import hold
 from resources.policy import CachePolicy
 
@@ -177,36 +175,3 @@ class ResultCache:
         with self.ledger.engine.connect() as tx:
             row = tx.execute(query.order_by(CACHE.c.created_at.desc(), CACHE.c.key).limit(1)).first()
         return Entry(**row._mapping) if row else None
-
-
-class Checkpoints:
-    """Where a job was when it was last heard of, so that it goes on from there."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-
-    @patient
-    def put(self, job_id: str, name: str, document: dict[str, Any]) -> None:
-        """Keep a document (plain JSON, finite numbers) under a name; the latest holds.
-
-        Raises:
-            TypeError, ValueError: it is no such document.
-        """
-        values = {"document": canonical_json(document), "updated_at": datetime.now(UTC)}
-        with self.ledger.transaction() as tx:
-            hold(tx, f"checkpoint:{job_id}/{name}")
-            if tx.execute(CHECKPOINTS.update().filter_by(job_id=job_id, name=name).values(**values)).rowcount == 0:
-                tx.execute(CHECKPOINTS.insert().values(job_id=job_id, name=name, **values))
-
-    @patient
-    def get(self, job_id: str, name: str) -> dict[str, Any] | None:
-        """The document of this name, ``None`` when there is none."""
-        with self.ledger.engine.connect() as tx:
-            document = tx.execute(sa.select(CHECKPOINTS.c.document).filter_by(job_id=job_id, name=name)).scalar()
-        return None if document is None else json.loads(document)
-
-    @patient
-    def forget(self, job_id: str) -> None:
-        """Drop all checkpoints of a job: it has ended."""
-        with self.ledger.transaction() as tx:
-            tx.execute(CHECKPOINTS.delete().filter_by(job_id=job_id))

@@ -219,15 +219,6 @@ CACHE = sa.Table(
     sa.Column("reason", sa.String),
 )
 
-CHECKPOINTS = sa.Table(
-    "checkpoints",
-    METADATA,
-    sa.Column("job_id", sa.String, primary_key=True),
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("document", sa.String, nullable=False),
-    sa.Column("updated_at", Moment, nullable=False),
-)
-
 #: Legal state changes of a job (design §4).
 TRANSITIONS: dict[str, frozenset[str]] = {
     # to itself: sent on to the next backend of the fallback policy, or held back with a reason

@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,17 @@ def read(key: str) -> dict[str, Any] | None:
 def remove(key: str) -> None:
     """Forget the note: the job's result is stored, or the job will never be asked for again."""
     _path(key).unlink(missing_ok=True)
+
+
+def sweep(hours: float) -> int:
+    """Remove notes that nobody has written for so long: of jobs that ended without a result. How many there were."""
+    oldest, removed = time.time() - 3600 * hours, 0
+    for path in _path("").parent.glob("*"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+                removed += 1
+    return removed
 
 
 def _path(key: str) -> Path:

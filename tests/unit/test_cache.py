@@ -1,19 +1,16 @@
-"""Cache and checkpoints: the same question has one answer, another question never gets it."""
+"""Cache: the same question has one answer, another question never gets it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from resources.audit import AuditLog
-from resources.cache import Checkpoints, ResultCache, problem_of
+from resources.cache import ResultCache, problem_of
 from resources.database import patient
 from resources.envelope import Algorithm, JobEnvelope
 from resources.failures import InputError
@@ -161,56 +158,3 @@ def test_results_put_at_the_same_time_leave_one(cache: ResultCache) -> None:
         keys = set(pool.map(lambda n: keep(cache, envelope(), f"{n:064}"), range(12)))
     assert len(keys) == 1
     assert cache.find(keys.pop()) is not None
-
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**60), 2**60)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    # PostgreSQL takes any text as long as JSON escapes the zero
-    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("aé\u2192", max_size=3), inner, max_size=4),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(document=st.dictionaries(st.text("xyz", max_size=3), JSON, max_size=4))
-def test_a_checkpoint_comes_back_as_it_was(ledger: Ledger, document: dict[str, Any]) -> None:
-    checkpoints = Checkpoints(ledger)
-    checkpoints.put("job-1", "training", document)
-    assert Checkpoints(ledger).get("job-1", "training") == document
-
-
-def test_the_latest_checkpoint_holds_until_the_job_has_ended(ledger: Ledger) -> None:
-    checkpoints = Checkpoints(ledger)
-    assert checkpoints.get("job-1", "training") is None
-    for step in range(3):
-        checkpoints.put("job-1", "training", {"step": step})
-    checkpoints.put("job-1", "layout", {"qubits": [3, 1]})
-    checkpoints.put("job-2", "training", {"step": 9})
-    assert checkpoints.get("job-1", "training") == {"step": 2}
-    checkpoints.forget("job-1")
-    checkpoints.forget("job-1")
-    assert checkpoints.get("job-1", "training") is None
-    assert checkpoints.get("job-1", "layout") is None
-    assert checkpoints.get("job-2", "training") == {"step": 9}
-
-
-def test_what_json_cannot_hold_is_refused_and_the_last_one_stays(ledger: Ledger) -> None:
-    checkpoints = Checkpoints(ledger)
-    checkpoints.put("job-1", "training", {"energy": 1.0})
-    for value in (math.nan, math.inf, {1, 2}):
-        with pytest.raises((TypeError, ValueError)):
-            checkpoints.put("job-1", "training", {"energy": value})
-    assert checkpoints.get("job-1", "training") == {"energy": 1.0}
-
-
-def test_checkpoints_written_at_the_same_time_leave_one_of_them(ledger: Ledger) -> None:
-    checkpoints = Checkpoints(ledger)
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda n: checkpoints.put("job-1", "training", {"step": n}), range(12)))
-    found = checkpoints.get("job-1", "training")
-    assert found is not None
-    assert found["step"] in range(12)

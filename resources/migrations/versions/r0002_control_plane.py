@@ -1,5 +1,5 @@
 """The control plane: leases, hops, costs and owners of jobs; audit log, breakers, controls, spending, approvals,
-result cache, checkpoints.
+result cache.
 
 What earlier jobs did not record is taken from their envelopes. Their providers got the idempotency key as their key.
 """
@@ -141,13 +141,6 @@ def _make_tables() -> None:
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("invalidated_at", MOMENT),
         sa.Column("reason", sa.String),
-    )
-    op.create_table(
-        "checkpoints",
-        sa.Column("job_id", sa.String, primary_key=True),
-        sa.Column("name", sa.String, primary_key=True),
-        sa.Column("document", sa.String, nullable=False),
-        sa.Column("updated_at", MOMENT, nullable=False),
     )
 
 
