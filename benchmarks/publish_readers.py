@@ -55,6 +55,8 @@ def prepare(place: Path) -> tuple[warehouse.Build, Any]:
     keys = [f"maxcut.n{number}" for number in range(INSTANCES)]
     for table in TABLES:
         found = [row for key in keys for row in rows(table, key)]
+        if table == "control_audit":
+            found = [{**row, "sequence": number} for number, row in enumerate(found, start=1)]
         lake.write(table, frame_of(table, found), None if table.startswith("control_") else keys, {})
     build = warehouse.begin(place / "prepared.duckdb", lake, "prepared", place / "dbt")
     warehouse.dbt_build(build)

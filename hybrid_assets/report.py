@@ -56,7 +56,9 @@ PAGE = """<!doctype html>
 and how it is scaled is said with each instance. Both sides had the same wall-clock budget. <b>Evidence</b>:
 <i>simulator</i> is noise-free quantum dynamics on a classical machine, <i>emulator</i> a noisy circuit model,
 <i>hardware</i> a quantum processor; a <i>surrogate</i> (a classical sampler behind a quantum interface) never counts as
-quantum. <b>Confidence</b> is the probability that a repeat reaches the answer again, not that it is optimal.</p>
+quantum. <i>Noise-dominated</i>: the estimated success probability of the circuit is below 0.05. <i>Cached</i>: an
+earlier result of the same problem answered. <b>Confidence</b> is the probability that a repeat reaches the answer
+again, not that it is optimal.</p>
 {% if gaps %}<p><img alt="gaps of all arms" src="{{ gaps }}"></p>{% endif %}
 {% for item in instances %}<h2 id="{{ item.instance }}">{{ item.instance }}
 <span class="tag {{ item.state }}">{{ item.state }}</span></h2>
@@ -93,7 +95,7 @@ def write_report(path: Path, frames: dict[str, pd.DataFrame], artifacts: Artifac
     """Write the page by atomic rename.
 
     Args:
-        frames: the marts ``leaderboard``, ``decisions``, ``comparisons`` and ``baselines``.
+        frames: the marts ``leaderboard``, ``decisions``, ``comparisons``, ``baselines`` and ``lineage``.
         inputs: columns ``instance`` and ``payload_ref``.
 
     Returns:
@@ -106,6 +108,7 @@ def write_report(path: Path, frames: dict[str, pd.DataFrame], artifacts: Artifac
     pictured = board[board["instance"].isin(set(newest))]
     refs = dict(zip(inputs["instance"], inputs["payload_ref"], strict=True))
     compared = frames["comparisons"][frames["comparisons"]["instance"].isin(set(newest))]
+    origins = {str(row["instance"]): row for row in frames["lineage"].to_dict("records")}
     page = (
         Environment(autoescape=True)
         .from_string(PAGE)
@@ -114,11 +117,13 @@ def write_report(path: Path, frames: dict[str, pd.DataFrame], artifacts: Artifac
             tiles=_tiles(board),
             columns=[(_kind(name), title) for name, title in COLUMNS.items()],
             rows=[
-                [_cell(name, _state(row) if name == "winner" else row[name]) for name in COLUMNS]
+                [_cell(name, _shown(name, row, origins[row["instance"]])) for name in COLUMNS]
                 for row in board.to_dict("records")
             ],
             gaps=plots.data_uri(gap_chart(compared), dpi=100) if len(compared) else None,
-            instances=[_item(row, frames, artifacts, refs) for row in pictured.to_dict("records")],
+            instances=[
+                _item(row, frames, artifacts, refs, origins[row["instance"]]) for row in pictured.to_dict("records")
+            ],
             pictured=set(newest),
             hidden=len(board) - len(pictured),
         )
@@ -164,6 +169,21 @@ def _state(row: Mapping[Any, Any]) -> str:
     return row["winner"] if isinstance(row["winner"], str) else "none"
 
 
+def _shown(name: str, row: Mapping[Any, Any], origin: Mapping[Any, Any]) -> Any:
+    """A leaderboard's cell: as the mart has it, but for who won and what the evidence is worth."""
+    if name == "winner":
+        return _state(row)
+    return _labelled(row[name], origin) if name == "evidence_class" else row[name]
+
+
+def _labelled(evidence: Any, origin: Mapping[Any, Any]) -> Any:
+    """A quantum evidence class with what else must be known about its result."""
+    if not isinstance(evidence, str):
+        return evidence
+    labels = {"noise-dominated": origin["noise_dominated"], "cached": origin["cached"]}
+    return ", ".join([evidence, *(label for label, holds in labels.items() if holds)])
+
+
 def _kind(name: str) -> str:
     return {"instance": "key", "winner": "tagged"}.get(name, "" if name in TEXTS else "n")
 
@@ -183,7 +203,11 @@ def _text(name: str, value: Any) -> str:
 
 
 def _item(
-    row: Mapping[Any, Any], frames: dict[str, pd.DataFrame], artifacts: ArtifactStore, refs: dict[str, str]
+    row: Mapping[Any, Any],
+    frames: dict[str, pd.DataFrame],
+    artifacts: ArtifactStore,
+    refs: dict[str, str],
+    origin: Mapping[Any, Any],
 ) -> dict[str, Any]:
     from hybrid_assets.problems.base import Instance
 
@@ -211,7 +235,9 @@ def _item(
         "gap": f"{_text('gap', decided['gap'])} = {compared['gap_definition']}; "
         f"reference: {compared['reference_kind']}",
         "answer by": f"{decided['source']}: {decided['solver_or_backend']} ({decided['post_processing']})",
-        "evidence class": decided["evidence_class"],
+        "evidence class": _labelled(decided["evidence_class"], origin)
+        if decided["source"] in ("quantum", "hybrid", "surrogate")
+        else decided["evidence_class"],
         "confidence": f"{_text('confidence', decided['confidence'])} "
         f"({_text('confidence', decided['confidence_low'])} to {_text('confidence', decided['confidence_high'])})",
         "lift over random": _text("quantum_lift", compared["quantum_lift"]),
@@ -219,6 +245,8 @@ def _item(
         "budget": f"{compared['budget_seconds']:g} s for the quantum side, and for each baseline",
         "owner": decided["owner"],
     }
+    if isinstance(origin["fallback_reason"], str):
+        facts["backends left"] = origin["fallback_reason"]
     return {
         "instance": key,
         "reason": decided["reason"],

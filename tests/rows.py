@@ -48,6 +48,10 @@ _JOB = {
     "total_seconds": 0.3, "shots": 100.0, "tuning_shots": 20.0, "circuits": 2.0, "width": 4.0, "depth": 9.0,
     "two_qubit_gates": 8.0, "estimated_cost": 0.0, "actual_cost": 0.0, "attempts": 1, "fallback_path": "[]",
     "parameters": "{}", "sdk_versions": "{}", "calibration": "null", "error": None,
+    "owner": "team", "priority": 0, "hop": 0, "cached": False, "policy_version": "dev-1", "replay_of": None,
+    "resubmissions": 0, "sent_at": NOW, "started_at": None, "ended_at": NOW, "backend_version": "1",
+    "logical_depth": 5.0, "logical_two_qubit_gates": 4.0, "layout": "[0,1,2,3]", "success_probability": 0.5,
+    "noise_dominated": False, "expectation_raw": -2.0, "expectation_mitigated": None, "discarded_shots": 0.0,
 }  # fmt: skip
 
 _ROWS: dict[str, list[dict[str, Any]]] = {
@@ -105,4 +109,9 @@ _ROWS: dict[str, list[dict[str, Any]]] = {
         {"asset": "decisions", "instance": "", "family": "", "run_id": "run", "at": NOW, "data_version": None,
          "code_version": None, "event": "check", "check_name": "contract", "passed": "true", "blocking": "true"},
     ],
+    "control_audit": [{
+        "sequence": 1, "at": NOW.isoformat(), "actor": "reconciler", "action": "submit", "job_id": "",
+        "subject": "aer", "reason": "position 1 of aer, heuristic", "policy_version": "dev-1", "detail": "{}",
+        "previous": "0" * 64, "digest": "digest-1", "verified": True,
+    }],
 }  # fmt: skip

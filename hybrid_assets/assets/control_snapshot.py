@@ -1,7 +1,12 @@
-"""Stage 10, first: the ledger and the event log as tables, so that marts can read them."""
+"""Stage 10, first: ledger, audit log and event log as tables, so that marts can read them.
+
+Here: what is read and how it becomes rows. Not here: the tables' columns (``contracts.control``), what marts make of
+them (``dbt_project``).
+"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,79 +15,137 @@ import dagster as dg
 from hybrid_assets import automation, contracts
 from hybrid_assets.assets.stage import OWNERS, column_schema
 from hybrid_assets.line import LINE
+from resources.artifacts import ArtifactStore
+from resources.audit import AuditLog
+from resources.database import patient
 from resources.dispatcher import Dispatcher
-from resources.envelope import digest_of
+from resources.envelope import JobResult, digest_of
+from resources.failures import InvariantError
 from resources.lake import Lake
-from resources.ledger import Job
+from resources.ledger import Job, result_of
 
 #: Newest events exported per asset and per check; older ones stay in Dagster's own log.
 NEWEST = 5000
-TABLES = ("control_jobs", "control_job_events", "control_materializations")
+TABLES = ("control_jobs", "control_job_events", "control_materializations", "control_audit")
+#: What a result says that is stored as a number of the job, under the same name.
+MEASURED = (
+    "shots",
+    "tuning_shots",
+    "discarded_shots",
+    "circuits",
+    "width",
+    "depth",
+    "two_qubit_gates",
+    "logical_depth",
+    "logical_two_qubit_gates",
+    "success_probability",
+    "expectation_raw",
+    "expectation_mitigated",
+    "estimated_cost",
+    "actual_cost",
+)
+#: … and as JSON.
+DOCUMENTED = ("parameters", "sdk_versions", "calibration", "layout")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Ledger and audit log at one moment; ``findings`` are what is wrong with the audit log, and in which rows."""
+
+    jobs: list[Job]
+    events: list[dict[str, Any]]
+    audit: list[dict[str, Any]]
+    findings: list[tuple[int, str]]
 
 
 @dg.asset(
     group_name="5_publication",
     kinds={"sqlite", "delta"},
     owners=OWNERS,
-    code_version="1",
+    code_version="2",
     deps=[*LINE],
     automation_condition=automation.on_change,
-    description="Jobs and their states (read in one transaction of the ledger), materializations and check results, "
-    "as tables of the lake.",
+    description="Jobs, their states and the audit log (read in one transaction of the ledger), materializations and "
+    "check results, as tables of the lake.",
     metadata={
         "jobs": column_schema("control_jobs"),
         "job events": column_schema("control_job_events"),
         "materializations": column_schema("control_materializations"),
+        "audit log": column_schema("control_audit"),
     },
 )
 def control_snapshot(
     context: dg.AssetExecutionContext, dispatcher: dg.ResourceParam[Dispatcher], lake: dg.ResourceParam[Lake]
 ) -> dg.MaterializeResult:
-    """Export ledger and event log."""
-    jobs, events = dispatcher.ledger.snapshot()
+    """Export ledger, audit log and event log."""
+    now = moment(dispatcher.audit)
+    results, unreadable = results_of(now.jobs, dispatcher.artifacts)
     rows = {
-        "control_jobs": [job_row(job, dispatcher) for job in jobs],
-        "control_job_events": [{**event, "at": _utc(event["at"])} for event in events],
+        "control_jobs": [job_row(job, results.get(job.job_id)) for job in now.jobs],
+        "control_job_events": now.events,
         "control_materializations": [*materializations(context.instance), *checks(context.instance)],
+        "control_audit": audit_rows(now.audit, {row for row, _ in now.findings}),
     }
     for table in TABLES:
         lake.write(table, contracts.frame_of(table, rows[table]), None, {"run_id": context.run.run_id})
-    version = digest_of([len(rows[t]) for t in TABLES] + [[j.job_id, j.state] for j in jobs])
+    version = digest_of([len(rows[t]) for t in TABLES] + [[j.job_id, j.state] for j in now.jobs])
+    for problem in [text for _, text in now.findings] + unreadable:
+        context.log.error(problem)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(version), metadata={table: len(found) for table, found in rows.items()}
+        data_version=dg.DataVersion(version),
+        metadata={
+            **{table: len(found) for table, found in rows.items()},
+            "audit_verified": not now.findings,
+            "audit_problems": len(now.findings),
+            "unreadable_results": len(unreadable),
+        },
     )
 
 
-def job_row(job: Job, dispatcher: Dispatcher) -> dict[str, Any]:
+@patient
+def moment(log: AuditLog) -> Moment:
+    """Ledger and audit log in one read transaction."""
+    with log.ledger.reading() as tx:
+        return Moment(*log.ledger.snapshot(tx=tx), log.rows(tx=tx), log.findings(tx=tx))
+
+
+def results_of(jobs: list[Job], artifacts: ArtifactStore) -> tuple[dict[str, JobResult], list[str]]:
+    """Results by job, and what is wrong with those that cannot be read: one of them must not hold up all the others."""
+    found, unreadable = {}, []
+    for job in jobs:
+        if job.result_ref:
+            try:
+                found[job.job_id] = result_of(job, artifacts.get(job.result_ref))
+            except InvariantError as error:
+                unreadable.append(f"{job.job_id}: {error}")
+    return found, unreadable
+
+
+def job_row(job: Job, result: JobResult | None) -> dict[str, Any]:
     """A job with what its result says about it."""
-    result = dispatcher.stored_result(job.job_id) if job.result_ref else None
-    measured: dict[str, Any] = {}
-    if result is not None:
-        measured = {
+    row: dict[str, Any] = dict.fromkeys(contracts.TABLES["control_jobs"].columns)
+    row |= dict.fromkeys(DOCUMENTED, "null") | {"parameters": "{}", "sdk_versions": "{}", "noise_dominated": False}
+    row |= {k: v for k, v in job.__dict__.items() if k in row}
+    if result is None:
+        return row
+    numbers = {k: getattr(result, k) for k in MEASURED}
+    return (
+        row
+        | {f"{k}_seconds": v for k, v in result.timings.model_dump().items()}
+        | {k: None if v is None else float(v) for k, v in numbers.items()}
+        | {k: json.dumps(getattr(result, k)) for k in DOCUMENTED}
+        | {
             "evidence_class": str(result.evidence_class),
-            **{f"{k}_seconds": v for k, v in result.timings.model_dump().items()},
-            **{
-                k: float(getattr(result, k))
-                for k in (
-                    "shots",
-                    "tuning_shots",
-                    "circuits",
-                    "width",
-                    "depth",
-                    "two_qubit_gates",
-                    "estimated_cost",
-                    "actual_cost",
-                )
-            },
-            "fallback_path": json.dumps([hop.model_dump() for hop in result.fallback_path]),
-            "parameters": json.dumps(result.parameters),
-            "sdk_versions": json.dumps(result.sdk_versions),
-            "calibration": json.dumps(result.calibration),
+            "backend_version": result.backend_version,
+            "noise_dominated": result.noise_dominated,
+            "cached": job.cached or result.cached,
         }
-    row = dict.fromkeys(contracts.TABLES["control_jobs"].columns)
-    row |= {"fallback_path": "[]", "parameters": "{}", "sdk_versions": "{}", "calibration": "null"}
-    row |= {k: v for k, v in job.__dict__.items() if k in row} | measured
-    return row | {"created_at": _utc(job.created_at), "updated_at": _utc(job.updated_at)}
+    )
+
+
+def audit_rows(log: list[dict[str, Any]], broken: Collection[int]) -> list[dict[str, Any]]:
+    """The audit log as stored, with the verdict on each row."""
+    return [{**row, "verified": row["sequence"] not in broken} for row in log]
 
 
 def materializations(instance: dg.DagsterInstance) -> Iterator[dict[str, Any]]:
@@ -142,8 +205,3 @@ def _event(asset: str, partition: str | None, run_id: str, at: float, event: str
         }
         | more
     )
-
-
-def _utc(moment: datetime) -> datetime:
-    """SQLite gives times back without their zone; they were stored as UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -121,7 +121,7 @@ def report(
     """Write the page beside the warehouse."""
     frames: dict[str, pd.DataFrame] = {
         table: warehouse.query(home.warehouse, f"select * from {table}")
-        for table in ("leaderboard", "decisions", "comparisons", "baselines")
+        for table in ("leaderboard", "decisions", "comparisons", "baselines", "lineage")
     }
     size = write_report(
         home.report,

@@ -34,6 +34,7 @@ TABLES: dict[str, DataFrameSchema] = {
         control.control_jobs,
         control.control_job_events,
         control.control_materializations,
+        control.control_audit,
     )
 }
 
@@ -75,6 +76,8 @@ def _series(cells: list[Any], dtype: str) -> pd.Series:
     if dtype == "float64":
         series = pd.Series([math.nan if cell is None else cell for cell in cells])
         return series.astype("float64") if series.dtype == "int64" else series
+    if dtype.startswith("datetime64") and all(cell is None for cell in cells):
+        return pd.Series(cells, dtype=dtype)
     series = pd.Series(cells)
     return series.dt.as_unit("us") if isinstance(series.dtype, pd.DatetimeTZDtype) else series
 

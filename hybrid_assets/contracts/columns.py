@@ -25,10 +25,10 @@ def json_text(description: str, *, nullable: bool = False) -> Column:
     return Column(str, _JSON, nullable=nullable, description=description)
 
 
-def integer(description: str, *, at_least: int = 0) -> Column:
-    """64-bit integers, never null."""
-    check = Check.ge(at_least, error=f"must be an integer of at least {at_least}")
-    return Column("int64", check, description=description)
+def integer(description: str, *, at_least: int | None = 0, added: bool = False) -> Column:
+    """64-bit integers, never null; ``added``: rows stored before the column was added to its table have none."""
+    check = None if at_least is None else Check.ge(at_least, error=f"must be an integer of at least {at_least}")
+    return Column("int64", check, nullable=added, description=description)
 
 
 def real(
@@ -52,14 +52,14 @@ def share(description: str, *, nullable: bool = False) -> Column:
     return real(description, nullable=nullable, at_least=0.0, at_most=1.0)
 
 
-def flag(description: str) -> Column:
-    """True or false, never null."""
-    return Column("bool", description=description)
+def flag(description: str, *, added: bool = False) -> Column:
+    """True or false, never null; ``added``: rows stored before the column was added to its table have none."""
+    return Column("bool", nullable=added, description=description)
 
 
-def moment(description: str) -> Column:
-    """Points in time, UTC, in microseconds, never null."""
-    return Column(pd.DatetimeTZDtype("us", "UTC"), description=description)
+def moment(description: str, *, nullable: bool = False) -> Column:
+    """Points in time, UTC, in microseconds."""
+    return Column(pd.DatetimeTZDtype("us", "UTC"), nullable=nullable, description=description)
 
 
 def _parses(cell: str) -> bool:

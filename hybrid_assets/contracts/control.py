@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pandera.pandas import Column, DataFrameSchema
 
-from hybrid_assets.contracts.columns import integer, json_text, moment, real, text
+from hybrid_assets.contracts.columns import flag, integer, json_text, moment, real, share, text
 from hybrid_assets.contracts.stages import EVIDENCE
 
 TRUTH = ("true", "false")
@@ -25,6 +25,7 @@ control_jobs = _snapshot(
     "The ledger's jobs with what their results report.",
     ["job_id"],
     {
+        # a column that is added goes to the end and may be null in storage, so that an older lake can be extended
         "job_id": text("The job's id in the ledger."),
         "instance": text("Key of the instance."),
         "family": text("Problem family."),
@@ -55,6 +56,28 @@ control_jobs = _snapshot(
         "sdk_versions": json_text("Versions of the software that ran it."),
         "calibration": json_text("Calibration snapshot of the machine; null for an ideal one."),
         "error": text("Why the job failed.", nullable=True),
+        "owner": text("Who answers for the job and pays for it.", nullable=True),
+        "priority": integer("Higher goes first.", at_least=None, added=True),
+        "hop": integer("Position of the backend in the job's way; 0 is the one first chosen.", added=True),
+        "cached": flag("Whether an earlier result of the same problem answered.", added=True),
+        "policy_version": text("Version of the routing policy that chose the way.", nullable=True),
+        "replay_of": text("Digest of the envelope that this job repeats.", nullable=True),
+        "resubmissions": integer("Submissions after the provider definitely did not have the job.", added=True),
+        "sent_at": moment("When the current backend was given the job.", nullable=True),
+        "started_at": moment("When it was first seen running there.", nullable=True),
+        "ended_at": moment("When the job ended.", nullable=True),
+        "backend_version": text("Version of the backend that answered.", nullable=True),
+        "logical_depth": real("Depth before the circuit was fitted to the device.", nullable=True, at_least=0.0),
+        "logical_two_qubit_gates": real("Two-qubit gates before that.", nullable=True, at_least=0.0),
+        "layout": json_text("Physical qubit of each variable; null without a topology.", nullable=True),
+        "success_probability": share(
+            "Estimated success probability of the circuit: product of gate and read-out fidelities and idle decay.",
+            nullable=True,
+        ),
+        "noise_dominated": flag("Whether that is below 0.05; false where it is unknown.", added=True),
+        "expectation_raw": real("Mean energy of the final circuit as sampled.", nullable=True),
+        "expectation_mitigated": real("Mean energy after read-out mitigation.", nullable=True),
+        "discarded_shots": real("Shots that post-selection dropped; they are charged.", nullable=True, at_least=0.0),
     },
 )
 
@@ -87,5 +110,26 @@ control_materializations = _snapshot(
         "check_name": text("Name of the check.", nullable=True),
         "passed": text("Whether the check passed.", nullable=True, one_of=TRUTH),
         "blocking": text("Whether the check blocks downstream work.", nullable=True, one_of=TRUTH),
+    },
+)
+
+#: Texts as they were hashed, whatever is in them: an altered row must be shown, not refused.
+control_audit = _snapshot(
+    "control_audit",
+    "The audit log: every decision of the control plane, chained by digests.",
+    ["sequence"],
+    {
+        "sequence": integer("Position in the log, from 1.", at_least=1),
+        "at": text("When, ISO 8601."),
+        "actor": text("Who decided: a person or a process of the platform."),
+        "action": text("What was decided."),
+        "job_id": text("Job it was decided about.", nullable=True),
+        "subject": text("Backend, owner or other thing it was decided about."),
+        "reason": text("Why, in a sentence."),
+        "policy_version": text("Version of the policy that said so."),
+        "detail": text("Further facts, as JSON."),
+        "previous": text("Digest of the row before."),
+        "digest": text("SHA-256 of this row's fields and of the digest before it."),
+        "verified": flag("Whether the row had its digest and followed the row before at the snapshot."),
     },
 )

@@ -63,7 +63,9 @@ class Page(HTMLParser):
 
 def frames(instances: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
     """Marts with one row per instance; the changes go into whichever marts have the column."""
-    found: dict[str, list[dict[str, Any]]] = {"leaderboard": [], "decisions": [], "comparisons": [], "baselines": []}
+    found: dict[str, list[dict[str, Any]]] = {
+        mart: [] for mart in ("leaderboard", "decisions", "comparisons", "baselines", "lineage")
+    }
     for key, changed in instances.items():
         decided = {**rows("decisions", key)[0], **MART}
         decided["solution"] = decided.pop("values")
@@ -73,8 +75,10 @@ def frames(instances: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
         board = {
             **compared, **decided, "size": 4, "evidence_class": compared["quantum_evidence_class"], "narrowed": False,
         }  # fmt: skip
+        origin = {"instance": key, "noise_dominated": False, "cached": False, "fallback_reason": None}
         for mart, row in (
-            ("leaderboard", board), ("decisions", decided), ("comparisons", compared), ("baselines", baseline)
+            ("leaderboard", board), ("decisions", decided), ("comparisons", compared), ("baselines", baseline),
+            ("lineage", origin),
         ):  # fmt: skip
             found[mart].append(row | {k: v for k, v in changed.items() if k in row})
     return {mart: pd.DataFrame(made) for mart, made in found.items()}
@@ -109,6 +113,22 @@ def test_the_table_holds_the_marts_numbers(tmp_path: Path) -> None:
     assert page.ids == ["maxcut.a", "maxcut.b"]
     # the chart, and for each instance its solution and its baselines
     assert len(page.pictures) == 5
+
+
+def test_evidence_is_labelled_and_backends_that_were_left_are_named(tmp_path: Path) -> None:
+    page = write(tmp_path, frames({
+        "maxcut.a": {"noise_dominated": True, "cached": True, "fallback_reason": "qpu to aer: it is away (backend)"},
+        "maxcut.b": {"noise_dominated": True, "source": "classical"},
+        "maxcut.c": {},
+        "maxcut.d": {"noise_dominated": True, "quantum_evidence_class": None, "evidence_class": None},
+    }))  # fmt: skip
+    evidence = list(report.COLUMNS).index("evidence_class")
+    labelled = "simulator, noise-dominated, cached"
+    assert [row[evidence] for row in page.rows[1:5]] == [labelled, "simulator, noise-dominated", "simulator", "–"]
+    facts = [tuple(row) for row in page.rows[5:]]
+    # a classical answer has nothing of the noise
+    assert [value for name, value in facts if name == "evidence class"] == [labelled, "simulator", "simulator", "None"]
+    assert [value for name, value in facts if name == "backends left"] == ["qpu to aer: it is away (backend)"]
 
 
 def test_nothing_is_fetched_from_elsewhere(tmp_path: Path) -> None:

@@ -52,7 +52,27 @@ select
         i.encoding_is_current and (jobs.is_newest or rounds.envelope_digest = i.envelope_digest), false
     ) as is_current,
     coalesce(jobs.is_newest and i.pending, false) as pending,
-    i.blocked_by
+    i.blocked_by,
+    jobs.owner,
+    jobs.priority,
+    jobs.hop,
+    {{ fallback_reason('jobs.fallback_path') }} as fallback_reason,
+    coalesce(jobs.cached, false) as cached,
+    jobs.policy_version,
+    jobs.replay_of,
+    jobs.resubmissions,
+    jobs.sent_at,
+    jobs.started_at,
+    jobs.ended_at,
+    jobs.backend_version,
+    jobs.logical_depth,
+    jobs.logical_two_qubit_gates,
+    jobs.layout,
+    jobs.success_probability,
+    coalesce(jobs.noise_dominated, false) as noise_dominated,
+    jobs.expectation_raw,
+    jobs.expectation_mitigated,
+    jobs.discarded_shots
 from jobs
 left join {{ ref('int_instances') }} as i on i.instance = jobs.instance
 left join rounds on rounds.job_id = jobs.job_id and rounds.instance = jobs.instance

@@ -5,6 +5,24 @@ with runs as (
     from {{ ref('stg_control_materializations') }}
     where asset = 'decisions' and event = 'materialization' and instance is not null
     qualify row_number() over (partition by instance order by happened_at desc) = 1
+),
+
+-- all jobs behind an answer: an iterative family sends one a round
+behind as (
+    select
+        answered.instance,
+        answered.envelope_digest,
+        min(j.success_probability) as success_probability,
+        bool_or(coalesce(j.noise_dominated, false)) as noise_dominated,
+        bool_or(answered.cached or coalesce(j.cached, false)) as cached,
+        string_agg(distinct {{ fallback_reason('j.fallback_path') }}, '; ') as fallback_reason
+    from (
+        select instance, envelope_digest, job_id, false as cached from {{ ref('stg_quantum_jobs') }}
+        union all
+        select instance, envelope_digest, job_id, cached from {{ ref('stg_quantum_samples') }} group by all
+    ) as answered
+    left join {{ ref('stg_control_jobs') }} as j using (job_id)
+    group by all
 )
 
 select
@@ -36,7 +54,18 @@ select
     d.environment,
     d.owner,
     d.decided_at,
-    d.is_current
+    d.is_current,
+    j.policy_version,
+    j.attempts,
+    j.hop,
+    j.fallback_path,
+    b.fallback_reason,
+    coalesce(b.cached, false) as cached,
+    j.backend_version,
+    try_cast(json_extract_string(j.calibration, '$.time') as timestamp with time zone) as calibrated_at,
+    b.success_probability,
+    coalesce(b.noise_dominated, false) as noise_dominated,
+    j.replay_of
 from {{ ref('decisions') }} as d
 left join {{ ref('stg_normalized_inputs') }} as n on n.instance = d.instance and n.input_digest = d.input_digest
 left join {{ ref('stg_encoded_problems') }} as e on e.instance = d.instance and e.input_digest = d.input_digest
@@ -50,3 +79,4 @@ left join (
     group by all
 ) as s on s.instance = d.instance and s.envelope_digest = d.envelope_digest
 left join runs as r on r.instance = d.instance
+left join behind as b on b.instance = d.instance and b.envelope_digest = d.envelope_digest
