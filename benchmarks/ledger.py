@@ -4,7 +4,7 @@
 
 A lifecycle is four transactions: intend and claim; to ``submitting``, with a row in the audit log; to ``submitted``;
 to ``succeeded``. Aims: 200 lifecycles a second on SQLite, 500 on PostgreSQL (a real server with fsync, same machine).
-Afterwards every job has its five events in order and the audit chain verifies, or the run fails.
+Afterwards every job has its four events in order and the audit chain verifies, or the run fails.
 """
 
 from __future__ import annotations

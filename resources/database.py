@@ -5,7 +5,9 @@ Here: what differs between the two and nothing else. Not here: jobs (``ledger``)
 
 from __future__ import annotations
 
+import random
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
@@ -39,10 +41,12 @@ def _is_contention(error: BaseException) -> bool:
     return getattr(error.orig, "pgcode", None) in _PASSING or bool(error.statement and error.connection_invalidated)
 
 
+#: Seconds in all, and milliseconds for which SQLite waits by itself.
+_PATIENCE, _BUSY = 30.0, 2000
 _again = retry(
     retry=retry_if_exception(_is_contention),
     wait=wait_random_exponential(multiplier=0.01, max=0.5),
-    stop=stop_after_delay(30),
+    stop=stop_after_delay(_PATIENCE),
     reraise=True,
 )
 
@@ -67,6 +71,24 @@ class Conflict(HybridError):
     """Another process was there first."""
 
     failure_class = FailureClass.TRANSIENT
+
+
+def _lock_file(connection: sa.Connection) -> None:
+    """Begin a writing transaction on SQLite, whose own way of waiting sleeps up to 100 ms while the file is free."""
+    deadline, pause = time.monotonic() + _PATIENCE, 0.001
+    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return
+            except sa.exc.OperationalError as error:
+                if not _is_contention(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(random.uniform(0, pause))
+            pause = min(1.5 * pause, 0.02)
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={_BUSY}")
 
 
 def _engine(url: str | sa.URL) -> sa.Engine:
@@ -95,7 +117,7 @@ def _engine(url: str | sa.URL) -> sa.Engine:
 
         @sa.event.listens_for(engine, "connect")
         def _pragmas(connection: Any, _: Any) -> None:
-            connection.execute("PRAGMA busy_timeout=2000")
+            connection.execute(f"PRAGMA busy_timeout={_BUSY}")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA foreign_keys=ON")
@@ -114,10 +136,7 @@ class Database:
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         try:
-            with self.engine.connect() as connection:
-                current = migrations.is_current(connection)
-            if not current:
-                self._upgrade()
+            self._prepare()
         except sa.exc.DBAPIError as error:
             raise InputError(
                 self.place,
@@ -137,7 +156,10 @@ class Database:
         return self.engine.url.database or self.engine.dialect.name
 
     @patient
-    def _upgrade(self) -> None:
+    def _prepare(self) -> None:
+        with self.engine.connect() as connection:
+            if migrations.is_current(connection):
+                return
         with self.transaction() as tx:
             if not self.is_sqlite:
                 # SQLite's write lock is enough: of processes that start together one upgrades, the others wait for it
@@ -153,7 +175,7 @@ class Database:
         with self.engine.connect() as connection:
             if self.is_sqlite:
                 # take the write lock at once: a read that upgrades later fails under load
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                _lock_file(connection)
             try:
                 yield connection
                 connection.commit()
