@@ -22,7 +22,7 @@ from resources.backends.trip import answer, plan
 from resources.circuits.device import Prepared, calibration_of, estimate_on
 from resources.circuits.templates import QiskitTemplate
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult
-from resources.failures import InputError
+from resources.failures import BackendError, FailureClass, InputError
 
 if TYPE_CHECKING:
     import dimod
@@ -63,9 +63,10 @@ class AerNoisy(LocalBackend):
             raise InputError(self.name, "max_qubits", problem, f"use 1 to {MOST_QUBITS}")
 
     def load(self) -> None:
-        """Aer's noise, and the transpiler with its plug-ins."""
+        """Aer's noise, the transpiler with its plug-ins, and the device's calibration."""
         super().load()
         load_transpiler()
+        device_named(self.device)
 
     def capabilities(self) -> Capabilities:
         """As any simulator, with read-out mitigation and post-selection."""
@@ -150,7 +151,7 @@ def device_named(name: str) -> BackendV2:
     """A fake device, loaded once.
 
     Raises:
-        InputError: there is no such device.
+        BackendError: class ``capability``, when there is no such device.
     """
     if name == GENERIC_DEVICE:
         from qiskit.providers.fake_provider import GenericBackendV2
@@ -165,7 +166,10 @@ def device_named(name: str) -> BackendV2:
     for kind in vars(fake_provider).values():
         if isinstance(kind, type) and getattr(kind, "backend_name", None) == name:
             return kind()
-    raise InputError("HYBRID_AER_DEVICE", "value", f"there is no device {name!r}", f"use {FAKE_DEVICE} or another")
+    raise BackendError(
+        f"there is no fake device {name!r}: set HYBRID_AER_DEVICE to {FAKE_DEVICE} or {GENERIC_DEVICE}",
+        FailureClass.CAPABILITY,
+    )
 
 
 @lru_cache(maxsize=32)

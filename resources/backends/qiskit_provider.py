@@ -53,6 +53,8 @@ _CLASS_OF_STATUS = {
     403: FailureClass.CAPABILITY,
     429: FailureClass.SATURATION,
 }
+#: Classes of a refusal: the provider has not taken the job.
+_REFUSED = (FailureClass.CAPABILITY, FailureClass.SATURATION)
 
 
 class _Sent(Exception):
@@ -133,7 +135,12 @@ class QiskitProvider(QuantumBackend):
         note = {"record": planned.record, "shots": envelope.algorithm.shots}
         notes.write(key, note)
         seed = int(np.random.default_rng([envelope.algorithm.seed, 1]).integers(2**31 - 1))
-        job = _sent(device, planned.circuit, envelope.algorithm.shots, seed)
+        try:
+            job = _sent(device, planned.circuit, envelope.algorithm.shots, seed)
+        except BackendError as error:
+            if error.failure_class in _REFUSED:
+                notes.remove(key)
+            raise
         job_id = str(job.job_id())
         notes.write(key, note | {"job_id": job_id})
         self._jobs[job_id] = job
@@ -258,12 +265,16 @@ def _open() -> tuple[Any, Any]:
         get = getattr(provider, "get_backend", None) or provider.backend
         return provider, get(os.environ[_PREFIX + "BACKEND"])
 
-    found: tuple[Any, Any] = _calling("opening the provider", opened, FailureClass.CAPABILITY, secrets)
+    found: tuple[Any, Any] = _calling("opening the provider", opened, FailureClass.CAPABILITY, secrets, True)
     return found
 
 
 def _calling(
-    doing: str, call: Callable[[], Any], other: FailureClass = FailureClass.BACKEND, secrets: list[str] | None = None
+    doing: str,
+    call: Callable[[], Any],
+    other: FailureClass = FailureClass.BACKEND,
+    secrets: list[str] | None = None,
+    not_sent: bool = False,
 ) -> Any:
     """Call the provider; any of its errors becomes ours, without a secret.
 
@@ -286,7 +297,7 @@ def _calling(
             transient = isinstance(error, (ConnectionError, TimeoutError))
             kind = FailureClass.TRANSIENT if transient else other
         # the cause may carry a token: it is not chained
-        raise BackendError(f"the Qiskit provider failed, {doing}: {text}", kind) from None
+        raise BackendError(f"the Qiskit provider failed, {doing}: {text}", kind, not_sent=not_sent) from None
 
 
 def _relay(device: BackendV2, run: Callable[..., Any]) -> BackendV2:

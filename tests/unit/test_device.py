@@ -28,7 +28,7 @@ from resources.circuits.device import (
 from resources.circuits.ising import Ising, Structure
 from resources.circuits.templates import logical_circuit, swap_network
 from resources.envelope import Algorithm, Compilation, EvidenceClass, Mitigation
-from resources.failures import BackendError, FailureClass, InputError
+from resources.failures import BackendError, FailureClass
 
 T1, T2 = 100e-6, 50e-6
 ERROR = {"sx": 0.001, "cx": 0.01, "measure": 0.02}
@@ -216,7 +216,7 @@ def test_a_real_device_says_when_it_was_calibrated() -> None:
     assert snapshot["device"] == "fake_jakarta"
     assert snapshot["time"].startswith("2024-05-27T")
     assert len(snapshot["qubits"]) == 7
-    with pytest.raises(InputError, match="no device 'fake_nowhere'"):
+    with pytest.raises(BackendError, match="no fake device 'fake_nowhere'"):
         device_named("fake_nowhere")
 
 

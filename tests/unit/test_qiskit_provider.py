@@ -66,6 +66,21 @@ class Lossy(Vendor):
         return device
 
 
+class Busy(Vendor):
+    """Refuses with an HTTP status, as vendors' clients do."""
+
+    def get_backend(self, name: str) -> Any:
+        class TooMany(Exception):
+            status_code = 429
+
+        def refusing(*arguments: Any, **options: Any) -> Any:
+            raise TooMany(f"too many requests of {self.token}")
+
+        device = super().get_backend(name)
+        device.run = refusing
+        return device
+
+
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HYBRID_HOME", str(tmp_path))
@@ -133,8 +148,17 @@ def test_a_lost_answer_is_not_taken_for_a_job_that_is_not_there(monkeypatch: pyt
     assert SECRET not in str(notes.read("lost"))
 
 
+def test_a_refused_job_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYBRID_QISKIT_PROVIDER", "tests.unit.test_qiskit_provider:Busy")
+    payload, envelope = job()
+    with pytest.raises(BackendError, match="TooMany") as caught:
+        QiskitProvider().submit(envelope, payload, "busy")
+    assert caught.value.failure_class is FailureClass.SATURATION
+    assert SECRET not in str(caught.value)
+    assert QiskitProvider().find("busy") is None
+
+
 def test_a_device_that_says_it_is_a_simulator_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Vendor, "simulator", True, raising=False)
     original = Vendor.get_backend
 
     def honest(self: Vendor, name: str) -> Any:
@@ -154,6 +178,7 @@ def test_missing_and_wrong_settings_are_said_without_the_token(monkeypatch: pyte
     with pytest.raises(BackendError, match="no device vendor-9") as caught:
         QiskitProvider().submit(envelope, payload, "key")
     assert caught.value.failure_class is FailureClass.CAPABILITY
+    assert caught.value.not_sent
     assert SECRET not in str(caught.value)
 
     monkeypatch.setenv("HYBRID_QISKIT_OPTIONS", '{"token": "wrong", "region": "password-of-eu"}')
