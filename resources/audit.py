@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -71,25 +71,45 @@ def append(
         policy_version: which policy said so.
         detail: further facts, as JSON.
     """
-    head = tx.execute(_LOCK).first()
-    if head is None:
-        raise InvariantError("the audit log has lost its head; `hybrid audit verify` says what else is missing")
-    row: dict[str, Any] = {
-        "sequence": head.sequence + 1,
-        "at": datetime.now(UTC).isoformat(),
+    decision = {
         "actor": actor,
         "action": action,
         "job_id": job_id,
         "subject": subject,
         "reason": reason,
         "policy_version": policy_version,
-        "detail": canonical_json(dict(detail or {})),
-        "previous": head.digest,
+        "detail": detail,
     }
-    row["digest"] = digest_of(row)
-    tx.execute(_ADD, row)
-    tx.execute(_ADVANCE, {"new_sequence": row["sequence"], "new_digest": row["digest"]})
-    return int(row["sequence"])
+    return append_all(tx, [decision])
+
+
+def append_all(tx: sa.Connection, decisions: Sequence[Mapping[str, Any]]) -> int:
+    """``append`` for decisions that are carried out together; each mapping holds its arguments."""
+    head = tx.execute(sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.digest).with_for_update()).first()
+    if head is None:
+        raise InvariantError("the audit log has lost its head; `hybrid audit verify` says what else is missing")
+    sequence, previous = int(head.sequence), str(head.digest)
+    rows: list[dict[str, Any]] = []
+    for decision in decisions:
+        sequence += 1
+        row: dict[str, Any] = {
+            "sequence": sequence,
+            "at": datetime.now(UTC).isoformat(),
+            "actor": decision["actor"],
+            "action": decision["action"],
+            "job_id": decision.get("job_id"),
+            "subject": decision.get("subject", ""),
+            "reason": decision.get("reason", ""),
+            "policy_version": decision.get("policy_version", ""),
+            "detail": canonical_json(dict(decision.get("detail") or {})),
+            "previous": previous,
+        }
+        row["digest"] = previous = digest_of(row)
+        rows.append(row)
+    if rows:
+        tx.execute(_ADD, rows)
+        tx.execute(_ADVANCE, {"new_sequence": sequence, "new_digest": previous})
+    return sequence
 
 
 class AuditLog:

@@ -81,6 +81,7 @@ class Breakers:
     def __init__(self, ledger: Ledger, policy: BreakerPolicy, version: str = "") -> None:
         self.ledger, self.policy, self.version = ledger, policy, version
         self._closed_at: dict[str, datetime] = {}
+        self._clean_at: dict[str, datetime] = {}
 
     def refuses(self, backend: str, now: datetime | None = None) -> str | None:
         """Why no job may go to this backend now, in a sentence; ``None``: send it.
@@ -118,7 +119,14 @@ class Breakers:
     def succeeded(self, backend: str, now: datetime | None = None) -> None:
         """The backend did its part: its failures are forgotten, a half-open breaker closes. An open one stays open,
         because what succeeds then was sent before."""
-        if not _forgivable(self.state(backend)):
+        asked = now or datetime.now(UTC)
+        seen = self._clean_at.get(backend)
+        if seen is not None and timedelta(0) <= asked - seen < _BELIEVED:
+            return
+        found = self.state(backend)
+        if not _forgivable(found):
+            if found.state == "closed":
+                self._clean_at[backend] = asked
             return
         with self.ledger.transaction() as tx:
             found = _locked(tx, backend)
@@ -133,6 +141,7 @@ class Breakers:
         """The backend failed to do its part. An open breaker stays as it is: jobs that were sent together fail
         together, and the pause does not grow with their number."""
         now = now or datetime.now(UTC)
+        self._clean_at.pop(backend, None)
         with self.ledger.transaction() as tx:
             found = _locked(tx, backend)
             if found.state == "open":

@@ -6,6 +6,7 @@ earlier one is good enough (``dispatcher``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -81,10 +82,18 @@ class ResultCache:
             }
         )
 
-    @patient
     def find(self, key: str) -> Entry | None:
         """The valid entry of this key."""
-        return self._newest(CACHE.c.key == key)
+        return self.find_all([key]).get(key)
+
+    @patient
+    def find_all(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """The valid entries of these keys, by key."""
+        if not self.policy.window_seconds or not keys:
+            return {}
+        query = sa.select(CACHE).where(CACHE.c.key.in_(list(keys)), CACHE.c.invalidated_at.is_(None))
+        with self.ledger.engine.connect() as tx:
+            return {row.key: Entry(**row._mapping) for row in tx.execute(query)}
 
     @patient
     def any_of(self, envelope: JobEnvelope) -> Entry | None:

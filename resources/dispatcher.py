@@ -170,14 +170,14 @@ class Dispatcher(ControlPlane):
             patience: seconds to wait for another process that works on it.
         """
         job = self.ledger.intend(envelope, claim_seconds=lease_seconds(envelope))
-        until = time.monotonic() + patience
+        until, digest = time.monotonic() + patience, envelope.digest
         if again and job.state in ("failed", "timed_out"):
             try:
                 job = self._once_more(job, envelope)
             except Conflict:
                 job = self.ledger.job(job.job_id)
         while job.state not in TERMINAL and job.state != "awaiting_approval" and not self._is_later(job):
-            stored = self.ledger.envelope(job.envelope_digest)
+            stored = envelope if job.envelope_digest == digest else self.ledger.envelope(job.envelope_digest)
             if not self._is_ours(job, stored):
                 if time.monotonic() >= until:
                     return job

@@ -49,12 +49,15 @@ class Ask:
 Verdict = Go | Wait | Ask | BackendError
 
 
-def examine(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Verdict:
-    """The verdict on sending ``job`` to ``job.backend``; a ``BackendError`` says why the next one is to be asked."""
+def examine(plane: ControlPlane, job: Job, envelope: JobEnvelope, mode: Mode) -> Verdict:
+    """The verdict on sending ``job`` to ``job.backend``; a ``BackendError`` says why the next one is to be asked.
+
+    Args:
+        mode: what people have set for the backend.
+    """
     name, policy = job.backend, plane.policy
     if name in policy.killed:
         return _no(f"the policy's kill switch keeps jobs from {name}")
-    mode = plane.controls.mode(name)
     if mode in (Mode.KILLED, Mode.DRAINED):
         return _no(f"{name} is {mode} by hand and takes no new jobs")
     try:

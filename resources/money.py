@@ -8,6 +8,7 @@ job's ``provider_key``, so what is sent once is paid once.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -83,17 +84,21 @@ class Spending:
             tx: the transaction that will reserve; without one the answer is only a forecast.
             job: its own open reservation is not counted against it (it is asked again after a crash).
         """
+        month = month_of(now)
+        if tx is not None:
+            hold(tx, f"spending:{owner}:{month}")
+            return self._verdict(owner, backend, amount, month, lambda: _spent(tx, owner, month, [job] if job else []))
+        return self._verdict(owner, backend, amount, month, lambda: self._forecast(owner, month, job))
+
+    def _verdict(
+        self, owner: str, backend: str, amount: float, month: str, spent_by_now: Callable[[], Spent]
+    ) -> str | None:
         budget = self.budget(owner)
         if budget is None:
             return None
         if not math.isfinite(amount) or amount < 0:
             return f"the price of a job on {backend} cannot be estimated, so it fits no budget of {owner}"
-        month = month_of(now)
-        if tx is not None:
-            hold(tx, f"spending:{owner}:{month}")
-            spent = _spent(tx, owner, month, job)
-        else:
-            spent = self._forecast(owner, month, job)
+        spent = spent_by_now()
         where = f"{owner} in {month} (budget {budget.owner!r})"
         if budget.jobs is not None and spent.jobs + 1 > budget.jobs:
             return f"the quota of {where} is {budget.jobs} metered jobs, {spent.jobs} are sent; {backend} asks for one"
@@ -103,6 +108,49 @@ class Spending:
                 f"reserved and {spent.money - spent.reserved:.2f} spent; {backend} asks for {amount:.2f}"
             )
         return None
+
+    def refuses_of(self, tx: sa.Connection, asked: Sequence[tuple[Job, float]]) -> list[str | None]:
+        """``refuses`` for jobs that will be reserved together, in their order: each counts those before it."""
+        month, spent = month_of(), dict[str, Spent]()
+        answers: list[str | None] = []
+        for owner in sorted({job.owner for job, _ in asked if self.budget(job.owner)}):
+            hold(tx, f"spending:{owner}:{month}")
+            spent[owner] = _spent(tx, owner, month, [job for job, _ in asked])
+        for job, amount in asked:
+            owner = job.owner
+            no = self._verdict(owner, job.backend, amount, month, lambda owner=owner: spent[owner])  # type: ignore[misc]
+            answers.append(no)
+            if no is None and owner in spent:
+                before = spent[owner]
+                spent[owner] = Spent(before.money + amount, before.jobs + 1, before.reserved + amount)
+        return answers
+
+    def reserve_all(self, tx: sa.Connection, asked: Sequence[tuple[Job, float]]) -> None:
+        """``reserve`` for jobs that go out together: those without a row yet in one statement."""
+        keys = [job.provider_key for job, _ in asked]
+        rows = tx.execute(sa.select(SPENDING.c.provider_key).where(SPENDING.c.provider_key.in_(keys)))
+        known: set[str] = set(rows.scalars())
+        now = datetime.now(UTC)
+        fresh = [
+            {
+                "job_id": job.job_id,
+                "provider_key": job.provider_key,
+                "owner": job.owner,
+                "month": month_of(now),
+                "backend": job.backend,
+                "reserved": amount,
+                "actual": None,
+                "state": "reserved",
+                "updated_at": now,
+            }
+            for job, amount in asked
+            if job.provider_key not in known
+        ]
+        if fresh:
+            tx.execute(SPENDING.insert(), fresh)
+        for job, amount in asked:
+            if job.provider_key in known:
+                self.reserve(tx, job, amount)
 
     def reserve(self, tx: sa.Connection, job: Job, amount: float, now: datetime | None = None) -> None:
         """Set money aside for the job's current submission. Again for the same submission: the latest amount holds;
@@ -144,7 +192,7 @@ class Spending:
     @patient
     def _forecast(self, owner: str, month: str, job: Job | None) -> Spent:
         with self.ledger.engine.connect() as tx:
-            return _spent(tx, owner, month, job)
+            return _spent(tx, owner, month, [job] if job else [])
 
     def budget(self, owner: str) -> Budget | None:
         """The first budget of the policy that matches; ``None``: the owner has no limit."""
@@ -155,7 +203,8 @@ class Spending:
         return None
 
 
-def _spent(tx: sa.Connection, owner: str, month: str, job: Job | None) -> Spent:
+def _spent(tx: sa.Connection, owner: str, month: str, without: Sequence[Job]) -> Spent:
+    """Sums of a month; open reservations of the jobs ``without`` are left out."""
     reserved = SPENDING.c.state == "reserved"
 
     def total(amount: Any) -> sa.ColumnElement[float]:
@@ -166,8 +215,9 @@ def _spent(tx: sa.Connection, owner: str, month: str, job: Job | None) -> Spent:
         total(sa.case((reserved, SPENDING.c.reserved), else_=0.0)),
         total(sa.case((reserved, 0.0), else_=SPENDING.c.actual)),
     ).where(SPENDING.c.owner == owner, SPENDING.c.month == month, SPENDING.c.state != "released")
-    if job is not None:
-        query = query.where(sa.not_(reserved & _of(job)))
+    if without:
+        own = SPENDING.c.provider_key.in_([job.provider_key for job in without])
+        query = query.where(sa.not_(reserved & own))
     row: Any = tx.execute(query).one()
     jobs, held, billed = row
     return Spent(held + billed, jobs, held)

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from resources import audit
 from resources.backends.base import JobHandle, QuantumBackend
+from resources.cache import Entry
 from resources.control_plane import CACHED, REVIEW, ControlPlane, chain_of, hops_of
 from resources.database import patient
 from resources.delivery import Outgoing, as_sent, deliver, is_doubtful, verify
@@ -29,7 +30,7 @@ from resources.failures import BackendError, FailureClass, InvariantError, Timed
 from resources.fallback import answer_from_cache, answers_again, ask, fail, hop
 from resources.gates import HOLD_SECONDS, Ask, Go, Wait, examine, total_is_spent
 from resources.ledger import Conflict, this_process
-from resources.ledger_tables import Job
+from resources.ledger_tables import Job, Move
 
 #: Seconds before the first look at a job that has just been sent.
 FIRST_LOOK = 0.5
@@ -50,12 +51,15 @@ def send(plane: ControlPlane, batch: Sequence[Sent]) -> list[Job]:
     """
     done: list[Job] = []
     ready: list[tuple[Job, JobEnvelope, Go]] = []
+    name = batch[0][0].backend
+    known = _known_results(plane, name, batch)
+    mode = plane.controls.mode(name)
     for job, envelope in batch:
-        early = _without_sending(plane, job, envelope)
+        early = _without_sending(plane, job, envelope, known.get(job.job_id))
         if early is not None:
             done.append(early)
             continue
-        verdict = examine(plane, job, envelope)
+        verdict = examine(plane, job, envelope, mode)
         if isinstance(verdict, Go):
             ready.append((job, envelope, verdict))
         elif isinstance(verdict, BackendError):
@@ -67,7 +71,7 @@ def send(plane: ControlPlane, batch: Sequence[Sent]) -> list[Job]:
     if ready:
         claims = _claim(plane, ready)
         for job, envelope in claims.full:
-            wait = Wait(f"{job.backend} has {_cap(plane, job.backend)} jobs, as many as it may")
+            wait = Wait(f"{name} has {_cap(plane, name)} jobs, as many as it may")
             done.append(_hold(plane, job, envelope, wait))
         for job, envelope, no in claims.refused:
             done.append(hop(plane, job, envelope, BackendError(no, FailureClass.CAPABILITY, not_sent=True)))
@@ -76,24 +80,35 @@ def send(plane: ControlPlane, batch: Sequence[Sent]) -> list[Job]:
     return done
 
 
-def _without_sending(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job | None:
+def _known_results(plane: ControlPlane, name: str, batch: Sequence[Sent]) -> dict[str, Entry]:
+    """By job: results that answer again, for first sendings of what is not meant as a repetition."""
+    if not plane.policy.cache.window_seconds or name in (CACHED, REVIEW):
+        return {}
+    with suppress(BackendError):
+        version = plane.version(name)
+        keys = {
+            job.job_id: plane.cache.key(envelope, name, version)
+            for job, envelope in batch
+            if job.hop == 0 and envelope.repetition == 0
+        }
+        found = plane.cache.find_all(list(keys.values()))
+        return {job_id: found[key] for job_id, key in keys.items() if key in found and found[key].job_id != job_id}
+    return {}
+
+
+def _without_sending(plane: ControlPlane, job: Job, envelope: JobEnvelope, known: Entry | None) -> Job | None:
     """What needs no backend: an earlier result, a person, or a budget that is spent."""
     if job.backend == REVIEW:
         return ask(plane, job, "every backend before was left: " + "; ".join(hop.reason for hop in hops_of(job)))
     if job.backend == CACHED:
-        entry = plane.cache.any_of(envelope)
-        if entry is None:
+        known = plane.cache.any_of(envelope)
+        if known is None:
             nothing = BackendError("no earlier result of this problem is kept", FailureClass.CAPABILITY, not_sent=True)
             return hop(plane, job, envelope, nothing)
-        return answer_from_cache(plane, job, entry.job_id, entry.result_ref)
+    if known is not None:
+        return answer_from_cache(plane, job, known.job_id, known.result_ref)
     if job.hop > 0 and total_is_spent(job, envelope) and not _is_classical(plane, job.backend):
         return hop(plane, job, envelope, TimedOut(f"the total budget of {envelope.timeout.total:g} s is spent"))
-    if job.hop == 0 and envelope.repetition == 0 and plane.policy.cache.window_seconds:
-        with suppress(BackendError):
-            key = plane.cache.key(envelope, job.backend, plane.version(job.backend))
-            hit = plane.cache.find(key)
-            if hit is not None and hit.job_id != job.job_id:
-                return answer_from_cache(plane, job, hit.job_id, hit.result_ref)
     return None
 
 
@@ -135,53 +150,62 @@ def _claim(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) ->
     name, now, claims = ready[0][0].backend, datetime.now(UTC), _Claims()
     cap = _cap(plane, name)
     with plane.ledger.transaction() as tx:
-        room = None if cap is None else cap - plane.ledger.open_jobs(name, tx=tx)
-        for job, envelope, go in ready:
-            if room is not None and len(claims.claimed) >= room:
-                claims.full.append((job, envelope))
-                continue
-            if go.metered:
-                no = plane.spending.refuses(job.owner, name, go.cost, tx=tx, job=job)
-                if no:
-                    claims.refused.append((job, envelope, no))
-                    continue
-            try:
-                moved = plane.ledger.move(
-                    job.job_id,
-                    "submitting",
-                    f"to {name}",
-                    expect="intended",
-                    attempt=job.attempts,
-                    tx=tx,
-                    attempts=job.attempts + 1,
-                    claimed_by=this_process(),
-                    claimed_until=now + timedelta(seconds=lease_seconds(envelope)),
-                    look_at=now,
-                    looks=0,
-                    began_at=job.began_at or now,
-                    sent_at=now,
-                    estimated_cost=go.cost,
-                    policy_version=plane.policy.version,
-                    error=None,
-                )
-            except Conflict:
+        room = len(ready) if cap is None else max(0, cap - plane.ledger.open_jobs(name, tx=tx))
+        claims.full = [(job, envelope) for job, envelope, _ in ready[room:]]
+        going = list(ready[:room])
+        metered = [(job, go.cost) for job, _, go in going if go.metered]
+        no = {job.job_id: why for (job, _), why in zip(metered, plane.spending.refuses_of(tx, metered), strict=True)}
+        claims.refused = [(job, envelope, no[job.job_id] or "") for job, envelope, _ in going if no.get(job.job_id)]
+        going = [(job, envelope, go) for job, envelope, go in going if not no.get(job.job_id)]
+        moves = [
+            Move(
+                job.job_id,
+                "submitting",
+                f"to {name}",
+                expect="intended",
+                attempt=job.attempts,
+                columns={
+                    "attempts": job.attempts + 1,
+                    "claimed_by": this_process(),
+                    "claimed_until": now + timedelta(seconds=lease_seconds(envelope)),
+                    "look_at": now,
+                    "looks": 0,
+                    "began_at": job.began_at or now,
+                    "sent_at": now,
+                    "estimated_cost": go.cost,
+                    "policy_version": plane.policy.version,
+                    "error": None,
+                },
+            )
+            for job, envelope, go in going
+        ]
+        costs: list[tuple[Job, float]] = []
+        for (job, envelope, go), moved in zip(going, plane.ledger.move_many(moves, tx=tx), strict=True):
+            if isinstance(moved, Conflict):
                 claims.lost.append(job.job_id)
                 continue
-            if go.metered:
-                plane.spending.reserve(tx, moved, go.cost)
             claims.claimed.append((moved, envelope))
+            if go.metered:
+                costs.append((moved, go.cost))
+        if costs:
+            plane.spending.reserve_all(tx, costs)
         # last: everybody waits for the end of the log
-        for job, envelope in claims.claimed:
-            audit.append(
-                tx,
-                actor=audit.actor(),
-                action="submit" if not job.resubmissions else "resubmit",
-                job_id=job.job_id,
-                subject=name,
-                reason=f"position {job.hop + 1} of {', '.join(chain_of(envelope))}",
-                policy_version=plane.policy.version,
-                detail={"provider_key": job.provider_key, "estimated_cost": job.estimated_cost},
-            )
+        actor = audit.actor()
+        audit.append_all(
+            tx,
+            [
+                {
+                    "actor": actor,
+                    "action": "resubmit" if job.resubmissions else "submit",
+                    "job_id": job.job_id,
+                    "subject": name,
+                    "reason": f"position {job.hop + 1} of {', '.join(chain_of(envelope))}",
+                    "policy_version": plane.policy.version,
+                    "detail": {"provider_key": job.provider_key, "estimated_cost": job.estimated_cost},
+                }
+                for job, envelope in claims.claimed
+            ],
+        )
     return claims
 
 
@@ -218,8 +242,13 @@ def _deliver(plane: ControlPlane, claimed: Sequence[Sent]) -> list[Job]:
         if outgoing:
             backend = plane.backend(outgoing[0][0].backend)
             answers = _answers(backend, [out for _, _, out in outgoing])
+            taken: list[tuple[Job, JobHandle]] = []
             for (job, envelope, _), answer in zip(outgoing, answers, strict=True):
-                recorded(job, partial(_answered, plane, backend, job, envelope, answer))
+                if isinstance(answer, JobHandle) and backend.capabilities().remote:
+                    taken.append((job, answer))
+                else:
+                    recorded(job, partial(_answered, plane, backend, job, envelope, answer))
+            done += _submitted(plane, taken)
     except BaseException:
         # interrupted: this process may live on, so the claims are given back and the next caller looks again
         for job, _ in claimed:
@@ -238,6 +267,30 @@ def _deliver(plane: ControlPlane, claimed: Sequence[Sent]) -> list[Job]:
     return done
 
 
+def _submitted(plane: ControlPlane, taken: Sequence[tuple[Job, JobHandle]]) -> list[Job]:
+    """Record in one transaction what a remote backend has taken."""
+    if not taken:
+        return []
+    answers_again(plane, taken[0][0].backend)
+    look_at = datetime.now(UTC) + timedelta(seconds=FIRST_LOOK)
+    moves = [
+        Move(
+            job.job_id,
+            "submitted",
+            f"{job.backend} has it as {handle.provider_id}",
+            expect="submitting",
+            attempt=job.attempts,
+            columns={"provider_id": handle.provider_id, "look_at": look_at, "claimed_until": None},
+        )
+        for job, handle in taken
+    ]
+    moved = plane.ledger.move_many(moves)
+    return [
+        plane.ledger.job(job.job_id) if isinstance(after, Conflict) else after
+        for (job, _), after in zip(taken, moved, strict=True)
+    ]
+
+
 def _answers(backend: QuantumBackend, outgoing: list[Outgoing]) -> list[JobHandle | Exception]:
     """One answer per job; what no backend may raise is a defect of each of them."""
     try:
@@ -252,20 +305,8 @@ def _answered(
     if not isinstance(answer, JobHandle | BackendError):
         raise answer
     if isinstance(answer, JobHandle):
-        if not backend.capabilities().remote:
-            # a local backend has the result already: nobody ever sees its job as submitted and without one
-            return collect(plane, job, envelope, answer)
-        answers_again(plane, job.backend)
-        return plane.ledger.move(
-            job.job_id,
-            "submitted",
-            f"{backend.name} has it as {answer.provider_id}",
-            expect="submitting",
-            attempt=job.attempts,
-            provider_id=answer.provider_id,
-            look_at=datetime.now(UTC) + timedelta(seconds=FIRST_LOOK),
-            claimed_until=None,
-        )
+        # a local backend has the result already: nobody ever sees its job as submitted and without one
+        return collect(plane, job, envelope, answer)
     if is_doubtful(backend, answer):
         return plane.ledger.move(
             job.job_id,
