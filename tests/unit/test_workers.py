@@ -43,6 +43,8 @@ class Odd(Annealer):
             np.ones(2**28)
         if self.mischief == "die":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self.mischief == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.mischief == "exit":
             os._exit(3)
         if self.mischief == "backend error":
@@ -141,11 +143,21 @@ def test_a_job_that_needs_too_much_memory_is_told_so() -> None:
         workers.close()
 
 
-@pytest.mark.parametrize(("mischief", "how"), [("die", "SIGSEGV"), ("exit", "exit status 3")])
-def test_a_dead_worker_is_the_backends_failure_and_is_replaced(shared: WarmWorkers, mischief: str, how: str) -> None:
+@pytest.mark.parametrize(
+    ("mischief", "how", "kind"),
+    [
+        ("die", "SIGSEGV", FailureClass.BACKEND),
+        ("exit", "exit status 3", FailureClass.BACKEND),
+        # by somebody else: the next attempt may fare better
+        ("killed", "SIGKILL, perhaps for want of memory", FailureClass.TRANSIENT),
+    ],
+)
+def test_a_dead_worker_is_told_by_its_death_and_replaced(
+    shared: WarmWorkers, mischief: str, how: str, kind: FailureClass
+) -> None:
     with pytest.raises(BackendError, match=f"the worker died while odd ran .{how}") as raised:
         run(shared, Odd(mischief=mischief))
-    assert raised.value.failure_class is FailureClass.BACKEND
+    assert raised.value.failure_class is kind
     assert run(shared, Odd()).shots == 32
 
 
