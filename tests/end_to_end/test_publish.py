@@ -16,9 +16,13 @@ from hybrid_assets.contracts import TABLES, arrow_schema, frame_of
 from resources import warehouse
 from resources.failures import InputError, InvariantError
 from resources.lake import Lake
-from tests.rows import rows
+from tests.rows import NOW, rows
 
-MARTS = {"leaderboard", "decisions", "samples", "candidates", "baselines", "comparisons", "jobs", "lineage"}
+MARTS = {
+    "leaderboard", "decisions", "samples", "candidates", "baselines", "comparisons", "jobs", "lineage", "audit_log",
+}  # fmt: skip
+#: They hide nothing: blocked instances are in them too.
+WHOLE = {"jobs", "audit_log"}
 LEADERBOARD = [
     "instance",
     "family",
@@ -75,7 +79,29 @@ def lake(place: Path) -> Lake:
     return lake
 
 
+#: The first backend took too long, the second broke.
+HOPS = [
+    {"backend": "emulator", "failure_class": "saturation", "reason": "the queue is long", "next_backend": "aer"},
+    {"backend": "aer", "failure_class": "backend", "reason": "it broke", "next_backend": None},
+]
 CHANGES: dict[tuple[str, str], dict[str, Any]] = {
+    ("control_jobs", "stale"): {
+        "hop": 1,
+        "fallback_path": json.dumps(HOPS),
+        "success_probability": 0.01,
+        "noise_dominated": True,
+        "replay_of": "envelope-fresh",
+        "calibration": '{"time": "2026-01-02T03:04:05+00:00"}',
+    },
+    ("quantum_samples", "pending"): {"cached": True},
+    **{
+        ("control_audit", instance.split(".")[1]): {
+            "sequence": number,
+            "previous": f"digest-{number - 1}" if number > 1 else "0" * 64,
+            "digest": f"digest-{number}",
+        }
+        for number, instance in enumerate(INSTANCES, start=1)
+    },
     ("normalized_inputs", "stale"): {"input_digest": "changed"},
     ("quantum_jobs", "pending"): {"envelope_digest": "newer", "job_id": "job-newer"},
     ("control_materializations", "blocked"): {
@@ -85,6 +111,12 @@ CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "blocking": "true",
     },
 }
+
+
+def verdicts(place: Path) -> dict[str, str]:
+    """How dbt's newest build answered each model and test."""
+    results = json.loads((place / "dbt" / "run_results.json").read_text())["results"]
+    return {result["unique_id"].split(".")[2]: result["status"] for result in results}
 
 
 def publish(lake: Lake, place: Path, run_id: str) -> str:
@@ -156,10 +188,10 @@ def test_leaderboard_has_the_promised_columns_and_tells_states_apart(
     ]
 
 
-def test_a_blocked_instance_is_left_out_everywhere_but_in_jobs(
+def test_a_blocked_instance_is_left_out_but_of_jobs_and_audit_log(
     published: Callable[[str], list[tuple[Any, ...]]],
 ) -> None:
-    for mart in MARTS - {"jobs"}:
+    for mart in MARTS - WHOLE:
         assert published(f"select count(*) from {mart} where instance = 'maxcut.blocked'") == [(0,)], mart
     assert published("select job_id, blocked_by from jobs where blocked_by is not null") == [
         ("job-blocked", "decisions: c")
@@ -168,6 +200,38 @@ def test_a_blocked_instance_is_left_out_everywhere_but_in_jobs(
         ("job-newer", True, True),
         ("job-pending", False, False),
     ]
+    assert published("select count(*) from audit_log where instance = 'maxcut.blocked'") == [(1,)]
+
+
+def test_jobs_and_lineage_say_which_way_a_job_took(published: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    reason = "emulator to aer: the queue is long (saturation); aer, and no further: it broke (backend)"
+    assert published(
+        "select instance, hop, fallback_reason, noise_dominated, cached, owner from jobs where owner is not null "
+        "order by all"
+    ) == [
+        ("maxcut.blocked", 0, None, False, False, "team"),
+        ("maxcut.fresh", 0, None, False, False, "team"),
+        ("maxcut.pending", 0, None, False, False, "team"),
+        ("maxcut.stale", 1, reason, True, False, "team"),
+    ]
+    assert published(
+        "select instance, policy_version, attempts, fallback_reason, success_probability, noise_dominated, cached, "
+        "replay_of, epoch(calibrated_at) from lineage order by all"
+    ) == [
+        ("maxcut.fresh", "dev-1", 1, None, 0.5, False, False, None, None),
+        # the newer job is another one; the answer's own read-outs were cached
+        ("maxcut.pending", None, None, None, 0.5, False, True, None, None),
+        ("maxcut.stale", "dev-1", 1, reason, 0.01, True, False, "envelope-fresh", 1767323045.0),
+    ]
+
+
+def test_the_audit_log_is_published_in_order(published: Callable[[str], list[tuple[Any, ...]]], place: Path) -> None:
+    found = published("select sequence, instance, happened_at, digest, verified from audit_log order by sequence")
+    assert [(number, instance, digest) for number, instance, _, digest, _ in found] == [
+        (number, instance, f"digest-{number}") for number, instance in enumerate(INSTANCES, start=1)
+    ]
+    assert all(at == NOW and verified for _, _, at, _, verified in found)
+    assert verdicts(place)["audit_log_is_a_chain"] == "pass"
 
 
 def test_lineage_leads_from_the_file_to_the_decision(published: Callable[[str], list[tuple[Any, ...]]]) -> None:
@@ -207,10 +271,16 @@ def test_a_failing_test_leaves_the_published_file(
         "quantum_samples": {"evidence_class": "hardware"},
     }.items():
         lake.write(table, frame_of(table, rows(table, wrong, **changed)), [wrong], {})
+    # a job has left its backend without a word, and a row of the audit log is gone
+    lake.write("control_jobs", frame_of("control_jobs", rows("control_jobs", wrong, hop=1)), None, {})
+    lake.write("control_audit", frame_of("control_audit", rows("control_audit", wrong, sequence=2)), None, {})
     with pytest.raises(InvariantError) as caught:
         publish(lake, place, "run-2")
     assert "best_quantum_comes_from_quantum" in str(caught.value)
     assert "evidence_is_never_raised" in str(caught.value)
+    assert "every_fallback_has_its_reason" in str(caught.value)
+    # which cannot be mended by publishing nothing
+    assert verdicts(place)["audit_log_is_a_chain"] == "warn"
     assert (place / "warehouse.duckdb").read_bytes() == before
     assert {p.name for p in place.iterdir()} <= {"lake", "dbt", "warehouse.duckdb", "elsewhere.duckdb"}
 
