@@ -19,16 +19,13 @@ from resources.cache import ResultCache
 from resources.controls import Approvals, Controls
 from resources.envelope import Hop, JobEnvelope
 from resources.failures import BackendError, FailureClass, InvariantError
-from resources.ledger import Ledger
+from resources.ledger import Ledger, job_id_of
 from resources.ledger_tables import Job
 from resources.money import Spending
 from resources.policy import Policy
 
 if TYPE_CHECKING:
     import dimod
-
-#: Positions of a fallback policy that are no backends: an earlier result answers, or a person decides.
-CACHED, REVIEW = "cached", "review"
 
 
 class ControlPlane:
@@ -94,6 +91,17 @@ class ControlPlane:
         if name not in self._versions:
             self._versions[name] = self.backend(name).version()
         return self._versions[name]
+
+    def envelope(self, job: Job) -> JobEnvelope:
+        """The envelope of a job, verified.
+
+        Raises:
+            InvariantError: missing, altered, or another job's.
+        """
+        envelope = self.ledger.envelope(job.envelope_digest)
+        if job_id_of(envelope) != job.job_id:
+            raise InvariantError(f"envelope {envelope.digest} belongs to {job_id_of(envelope)}, not to {job.job_id}")
+        return envelope
 
     def payload(self, envelope: JobEnvelope) -> dimod.BinaryQuadraticModel:
         """The model behind an envelope.

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from resources import audit, reconciler
 from resources.backends.base import Estimate, JobHandle, ProviderStatus
-from resources.control_plane import REVIEW, ControlPlane
+from resources.control_plane import ControlPlane
 from resources.controls import Mode
 from resources.database import patient
 from resources.delivery import as_sent
@@ -24,6 +24,7 @@ from resources.failures import FailureClass, HybridError, InputError
 from resources.fallback import fresh_submission
 from resources.ledger import Conflict, job_id_of, result_of, this_process
 from resources.ledger_tables import TERMINAL, Job
+from resources.policy import REVIEW
 from resources.reconciler import Reconciled
 from resources.sending import Sent, lease_seconds, send
 
@@ -177,7 +178,7 @@ class Dispatcher(ControlPlane):
             except Conflict:
                 job = self.ledger.job(job.job_id)
         while job.state not in TERMINAL and job.state != "awaiting_approval" and not self._is_later(job):
-            stored = envelope if job.envelope_digest == digest else self.ledger.envelope(job.envelope_digest)
+            stored = envelope if job.envelope_digest == digest else self.envelope(job)
             if not self._is_ours(job, stored):
                 if time.monotonic() >= until:
                     return job
@@ -199,7 +200,9 @@ class Dispatcher(ControlPlane):
     @staticmethod
     def _is_later(job: Job) -> bool:
         """Whether the job is out, or held back, until its next look."""
-        due = job.look_at is None or job.look_at <= datetime.now(UTC)
+        # one that nothing holds back waits for whoever runs it here, whatever the sensor has noted
+        free = job.state == "intended" and not job.looks
+        due = free or job.look_at is None or job.look_at <= datetime.now(UTC)
         return not due and job.state != "submitting"
 
     def _is_ours(self, job: Job, envelope: JobEnvelope) -> bool:
@@ -251,7 +254,7 @@ class Dispatcher(ControlPlane):
         job = self.known_job(job_id)
         if job.state != "awaiting_approval":
             raise InputError(job_id, "state", f"it is {job.state}, nobody is asked", "see `hybrid jobs --waiting`")
-        envelope = self.ledger.envelope(job.envelope_digest)
+        envelope = self.envelope(job)
         columns: dict[str, Any] = {"error": f"capability: rejected by {by}: {reason}"}
         if decision == "approved":
             columns = {"look_at": datetime.now(UTC)}
@@ -281,7 +284,7 @@ class Dispatcher(ControlPlane):
             raise InputError(job_id, "state", f"it has ended as {job.state}", "cancel jobs that are open")
         if job.state == "submitting":
             raise InputError(job_id, "state", "it is being submitted just now", "try again in a moment")
-        envelope = self.ledger.envelope(job.envelope_digest)
+        envelope = self.envelope(job)
         if job.state == "ambiguous":
             job = reconciler.look_for(self, job, envelope)
         self.audit.append(
@@ -328,7 +331,7 @@ class Dispatcher(ControlPlane):
                 f"{recent} jobs were replayed in the last hour, the policy allows {self.policy.replay.per_hour}",
                 "wait, or raise replay.per_hour in the policy",
             )
-        envelope = self.ledger.envelope(original.envelope_digest)
+        envelope = self.envelope(original)
         changes = {
             "replay_of": original.envelope_digest,
             "backend": backend or envelope.backend,

@@ -6,12 +6,14 @@ Here: what is recorded when a job goes on without an answer, always with its rea
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from resources import audit
+from resources.backends.base import JobHandle
 from resources.control_plane import ControlPlane, as_json, chain_of, hops_of, next_key
 from resources.envelope import Hop, JobEnvelope, JobResult
 from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, TimedOut, redacted
@@ -28,6 +30,7 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
         BackendError: class ``circuit`` or ``internal``, a defect; the row says so as well.
     """
     kind, reason = error.failure_class, redacted(str(error))
+    forgotten(plane, job)
     chain, stop = chain_of(envelope), CONSEQUENCE[error.failure_class] == "stop"
     following = chain[job.hop + 1] if job.hop + 1 < len(chain) and not stop else None
     hops = [*hops_of(job), Hop(backend=job.backend, failure_class=kind, reason=reason, next_backend=following)]
@@ -82,6 +85,13 @@ def answers_again(plane: ControlPlane, backend: str) -> None:
     one which takes jobs and fails them all is left alone in the end."""
     if plane.breakers.state(backend).state == "half-open":
         plane.breakers.succeeded(backend)
+
+
+def forgotten(plane: ControlPlane, job: Job) -> None:
+    """What this side kept for a submission that has ended may go."""
+    if job.provider_id is not None:
+        with suppress(HybridError):
+            plane.backend(job.backend).forget(JobHandle(job.backend, job.provider_id, job.provider_key))
 
 
 def fresh_submission(job: Job) -> dict[str, Any]:

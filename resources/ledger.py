@@ -8,7 +8,6 @@ providers (``dispatcher``).
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -340,12 +339,14 @@ class Ledger(Catalogue):
         try:
             envelope = JobEnvelope.model_validate_json(document)
         except ValidationError as error:
-            if any(problem["loc"] == ("schema_version",) for problem in error.errors()):
-                version = json.loads(document).get("schema_version")
+            wrong = error.errors(include_url=False, include_context=False)
+            version = next((problem for problem in wrong if problem["loc"] == ("schema_version",)), None)
+            if version is not None:
                 raise InvariantError(
-                    f"envelope {digest} has schema version {version}, this software reads {SCHEMA_VERSION}"
+                    f"envelope {digest}: schema_version is {version['input']}, this software reads {SCHEMA_VERSION}"
                 ) from None
-            raise InvariantError(f"envelope {digest} was altered: it cannot be read any more") from None
+            field = ".".join(str(part) for part in wrong[0]["loc"]) or "document"
+            raise InvariantError(f"envelope {digest} was altered: {field}: {wrong[0]['msg']}") from None
         if envelope.digest != digest:
             raise InvariantError(f"envelope {digest} was altered: it now digests to {envelope.digest}")
         return envelope

@@ -19,7 +19,7 @@ from resources.database import patient
 from resources.ledger import Ledger
 from resources.ledger_tables import SPENDING, Job
 from resources.locks import hold
-from resources.policy import Budget, Policy
+from resources.policy import Budget, Policy, matches
 
 #: Sums of decimal amounts miss their limit by the last digit of a float.
 _ROUNDING = 1e-9
@@ -197,8 +197,7 @@ class Spending:
     def budget(self, owner: str) -> Budget | None:
         """The first budget of the policy that matches; ``None``: the owner has no limit."""
         for budget in self.policy.budgets:
-            name = budget.owner
-            if owner.startswith(name[:-1]) if name.endswith("*") else owner == name:
+            if matches(budget.owner, owner):
                 return budget
         return None
 

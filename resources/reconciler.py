@@ -6,7 +6,7 @@ or who calls this and when (a sensor, a waiting command).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ from resources.envelope import JobEnvelope
 from resources.failures import BackendError, FailureClass, HybridError, TimedOut, redacted
 from resources.fallback import ask, fail, hop
 from resources.ledger import Conflict, is_alive
-from resources.ledger_tables import TERMINAL, Job
+from resources.ledger_tables import ENVELOPES, JOBS, TERMINAL, Job
 from resources.sending import Sent, collect, lease_seconds, send
 
 #: Seconds between looks at one job: a share of the time it is out, within bounds.
@@ -68,7 +68,7 @@ def reconcile(plane: ControlPlane, *, limit: int = 200, local: bool = True) -> R
     batch: list[Sent] = []
     for job in due:
         try:
-            batch.append((job, plane.ledger.envelope(job.envelope_digest)))
+            batch.append((job, plane.envelope(job)))
         except HybridError as error:
             _guard(plane, round_, job, partial(fail, plane, job, error))
     order = {"submitting": 0, "ambiguous": 1, "submitted": 2, "running": 2, "intended": 3}
@@ -88,6 +88,22 @@ def reconcile(plane: ControlPlane, *, limit: int = 200, local: bool = True) -> R
             for job, envelope in jobs:
                 _guard(plane, round_, job, partial(step, plane, job, envelope))
     return round_
+
+
+def recent(plane: ControlPlane, since: datetime | None, watched: Collection[str] = ()) -> list[tuple[Job, str]]:
+    """Jobs that are open, or have ended after ``since``, oldest first, each with every instance that asked for it.
+
+    Args:
+        since: ``None``: all.
+        watched: ids of further jobs. Who names those that were open at its last look misses none that ended before
+            ``since`` and was written after it.
+    """
+    query = sa.select(JOBS, ENVELOPES.c.instance).distinct().order_by(JOBS.c.created_at, JOBS.c.job_id)
+    query = query.join(ENVELOPES, ENVELOPES.c.idempotency_key == JOBS.c.idempotency_key)
+    if since is not None:
+        query = query.where(JOBS.c.ended_at.is_(None) | (JOBS.c.ended_at > since) | JOBS.c.job_id.in_(watched))
+    with plane.ledger.engine.connect() as connection:
+        return [(Job(*row[:-1]), row[-1]) for row in connection.execute(query)]
 
 
 def _parts(plane: ControlPlane, name: str, jobs: list[Sent]) -> Iterable[list[Sent]]:

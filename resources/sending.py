@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from resources import audit
 from resources.backends.base import JobHandle, QuantumBackend
 from resources.cache import Entry
-from resources.control_plane import CACHED, REVIEW, ControlPlane, chain_of, hops_of
+from resources.control_plane import ControlPlane, chain_of, hops_of
 from resources.database import patient
 from resources.delivery import Outgoing, as_sent, deliver, is_doubtful, verify
 from resources.envelope import EvidenceClass, JobEnvelope
@@ -31,6 +31,7 @@ from resources.fallback import answer_from_cache, answers_again, ask, fail, hop
 from resources.gates import HOLD_SECONDS, Ask, Go, Wait, examine, total_is_spent
 from resources.ledger import Conflict, this_process
 from resources.ledger_tables import Job, Move
+from resources.policy import CACHED, REVIEW
 
 #: Seconds before the first look at a job that has just been sent.
 FIRST_LOOK = 0.5
