@@ -7,6 +7,7 @@ dispatcher) or messages of a single reader.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -101,6 +102,33 @@ def _rebuilt(
     kind: type[BackendError], message: str, failure_class: FailureClass, retry_after: float | None, not_sent: bool
 ) -> BackendError:
     return kind(message, failure_class, retry_after=retry_after, not_sent=not_sent)
+
+
+#: Names of exceptions of requests, urllib3, httpx and Python that mean: there was no connection.
+_UNCONNECTED = {
+    "ConnectError", "ConnectTimeout", "ConnectTimeoutError", "NewConnectionError", "NameResolutionError",
+    "ConnectionRefusedError", "gaierror",
+}  # fmt: skip
+#: … and: there was one, and it broke; it may have carried the request.
+_BROKEN = {
+    "ConnectionResetError", "ConnectionAbortedError", "BrokenPipeError", "RemoteDisconnected", "ProtocolError",
+    "RemoteProtocolError", "ReadError", "ReadTimeout", "ReadTimeoutError", "WriteError", "WriteTimeout",
+}  # fmt: skip
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and those it replaced, the newest first."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def never_connected(error: BaseException) -> bool:
+    """Whether a client's error leaves no doubt that its request did not leave: no connection came about, also not at
+    an attempt before it. For ``BackendError(..., not_sent=…)``."""
+    names = {kind.__name__ for one in causes(error) for kind in type(one).__mro__}
+    return bool(names & _UNCONNECTED) and not names & _BROKEN
 
 
 def redacted(text: str, limit: int = 500) -> str:

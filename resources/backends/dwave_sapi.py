@@ -27,7 +27,7 @@ from resources.backends import notes
 from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
 from resources.backends.readout import check_payload
 from resources.envelope import JobEnvelope, JobResult, Timings
-from resources.failures import BackendError, FailureClass, InputError, redacted
+from resources.failures import BackendError, FailureClass, InputError, never_connected, redacted
 
 if TYPE_CHECKING:
     import dimod
@@ -74,22 +74,8 @@ def failure(error: BaseException, unreadable: FailureClass = FailureClass.TRANSI
     return BackendError(
         f"D-Wave cannot be reached: {said}" if code is None else f"D-Wave failed ({code}): {said}",
         FailureClass.TRANSIENT,
-        not_sent=_never_left(error),
+        not_sent=never_connected(error),
     )
-
-
-def _never_left(error: BaseException | None) -> bool:
-    from urllib3.exceptions import NameResolutionError, NewConnectionError
-
-    seen = 0
-    while error is not None and seen < 8:
-        reason = getattr(error, "reason", None)
-        if isinstance(error, NewConnectionError | NameResolutionError) or isinstance(
-            reason, NewConnectionError | NameResolutionError
-        ):
-            return True
-        error, seen = error.__cause__ or error.__context__, seen + 1
-    return False
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from resources.failures import BackendError, FailureClass, redacted
+from resources.failures import BackendError, FailureClass, causes, never_connected, redacted
 
 _CLASS_OF_STATUS = {
     400: FailureClass.CIRCUIT,
@@ -37,17 +37,9 @@ _CLASS_OF_NAME = {
 }
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and those it replaced, the newest first."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
-
-
 def status_code(error: BaseException) -> int | None:
     """HTTP status of the answer that led to the error; ``None`` where there was no answer."""
-    for one in chain(error):
+    for one in causes(error):
         # a response of ``requests`` is false when it is an error
         for holder in (getattr(one, "response", None), getattr(one, "http_response", None), one):
             status = getattr(holder, "status_code", None)
@@ -58,7 +50,7 @@ def status_code(error: BaseException) -> int | None:
 
 def translated(error: BaseException, doing: str) -> BackendError:
     """The error as ours, without a secret; ``doing`` completes the sentence "… failed"."""
-    names = [type(one).__name__ for one in chain(error)]
+    names = [type(one).__name__ for one in causes(error)]
     status = status_code(error)
     if "RuntimeJobNotFound" in names:
         return BackendError(f"IBM, {doing}: there is no such job", FailureClass.BACKEND)
@@ -76,7 +68,7 @@ def translated(error: BaseException, doing: str) -> BackendError:
         return BackendError(f"IBM answered {status}, {doing}{hint}", kind, retry_after=_retry_after(error))
     if _is_of_requests(error):
         return BackendError(
-            f"IBM did not answer, {doing} ({names[-1]})", FailureClass.TRANSIENT, not_sent=_never_connected(error)
+            f"IBM did not answer, {doing} ({names[-1]})", FailureClass.TRANSIENT, not_sent=never_connected(error)
         )
     known = next((_CLASS_OF_NAME[name] for name in names if name in _CLASS_OF_NAME), FailureClass.BACKEND)
     return BackendError(
@@ -87,7 +79,7 @@ def translated(error: BaseException, doing: str) -> BackendError:
 
 
 def _retry_after(error: BaseException) -> float | None:
-    for one in chain(error):
+    for one in causes(error):
         response = getattr(one, "response", None)
         text = getattr(response, "headers", {}).get("Retry-After", "")
         if text.isdigit():
@@ -96,13 +88,7 @@ def _retry_after(error: BaseException) -> float | None:
 
 
 def _is_of_requests(error: BaseException) -> bool:
-    return any(type(one).__module__.partition(".")[0] in ("requests", "urllib3") for one in chain(error))
-
-
-def _never_connected(error: BaseException) -> bool:
-    """Whether not even a connection came about; a connection that broke may have carried the request."""
-    names = {type(one).__name__ for one in chain(error)}
-    return bool(names & {"ConnectTimeout", "ConnectTimeoutError", "NewConnectionError", "NameResolutionError"})
+    return any(type(one).__module__.partition(".")[0] in ("requests", "urllib3") for one in causes(error))
 
 
 @contextmanager

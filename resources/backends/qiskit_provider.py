@@ -26,7 +26,7 @@ from resources.backends import notes, trip
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
 from resources.circuits.device import worst_case
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult
-from resources.failures import BackendError, FailureClass, InputError, redacted
+from resources.failures import BackendError, FailureClass, InputError, causes, never_connected, redacted
 
 if TYPE_CHECKING:
     import dimod
@@ -138,7 +138,7 @@ class QiskitProvider(QuantumBackend):
         try:
             job = _sent(device, planned.circuit, envelope.algorithm.shots, seed)
         except BackendError as error:
-            if error.failure_class in _REFUSED:
+            if error.failure_class in _REFUSED or error.not_sent:
                 notes.remove(key)
             raise
         job_id = str(job.job_id())
@@ -294,10 +294,20 @@ def _calling(
         if isinstance(status, int):
             kind = _CLASS_OF_STATUS.get(status, FailureClass.TRANSIENT if status >= 500 else other)
         else:
-            transient = isinstance(error, (ConnectionError, TimeoutError))
-            kind = FailureClass.TRANSIENT if transient else other
+            unreachable = never_connected(error)
+            kind = FailureClass.TRANSIENT if unreachable or _is_of_the_network(error) else other
+            not_sent = not_sent or unreachable
         # the cause may carry a token: it is not chained
         raise BackendError(f"the Qiskit provider failed, {doing}: {text}", kind, not_sent=not_sent) from None
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    """Whether it comes from a connection: Python's, or that of an HTTP client's package."""
+    return any(
+        isinstance(one, (ConnectionError, TimeoutError))
+        or type(one).__module__.partition(".")[0] in ("requests", "urllib3", "httpx", "httpcore")
+        for one in causes(error)
+    )
 
 
 def _relay(device: BackendV2, run: Callable[..., Any]) -> BackendV2:

@@ -81,6 +81,25 @@ class Busy(Vendor):
         return device
 
 
+class Away(Vendor):
+    """Nothing listens where its service should be; the region names the client."""
+
+    def __init__(self, token: str = "", region: str = "") -> None:
+        super().__init__(token)
+        self.region = region
+
+    def get_backend(self, name: str) -> Any:
+        import urllib.request
+
+        import httpx
+        import requests
+
+        post = {"requests": requests.post, "httpx": httpx.post, "urllib": urllib.request.urlopen}[self.region]
+        device = super().get_backend(name)
+        device.run = lambda *arguments, **options: post("http://127.0.0.1:9/jobs")
+        return device
+
+
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HYBRID_HOME", str(tmp_path))
@@ -140,6 +159,7 @@ def test_a_lost_answer_is_not_taken_for_a_job_that_is_not_there(monkeypatch: pyt
     with pytest.raises(BackendError, match="ConnectionResetError") as caught:
         QiskitProvider().submit(envelope, payload, "lost")
     assert caught.value.failure_class is FailureClass.TRANSIENT
+    assert not caught.value.not_sent
     assert SECRET not in str(caught.value)
     with pytest.raises(BackendError, match="cannot look up") as caught:
         QiskitProvider().find("lost")
@@ -156,6 +176,17 @@ def test_a_refused_job_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.failure_class is FailureClass.SATURATION
     assert SECRET not in str(caught.value)
     assert QiskitProvider().find("busy") is None
+
+
+@pytest.mark.parametrize("client", ["requests", "httpx", "urllib"])
+def test_no_connection_says_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch, client: str) -> None:
+    monkeypatch.setenv("HYBRID_QISKIT_PROVIDER", "tests.unit.test_qiskit_provider:Away")
+    monkeypatch.setenv("HYBRID_QISKIT_OPTIONS", f'{{"region": "{client}"}}')
+    payload, envelope = job()
+    with pytest.raises(BackendError) as caught:
+        QiskitProvider().submit(envelope, payload, "away")
+    assert (caught.value.failure_class, caught.value.not_sent) == (FailureClass.TRANSIENT, True)
+    assert QiskitProvider().find("away") is None
 
 
 def test_a_device_that_says_it_is_a_simulator_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
