@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from hybrid_assets.automation import ONE_AT_A_TIME
-from hybrid_assets.line import LINE, run_line
+from hybrid_assets.line import BATCH, CONTINUES, LINE, run_line
 from resources.backends import notes
 from resources.dispatcher import Dispatcher
 from resources.failures import HybridError
@@ -48,16 +48,14 @@ class Batch(dg.Config):
 def run_batch(context: dg.OpExecutionContext, config: Batch) -> None:
     """Run the line for every key of the batch."""
     failed = {}
+    tags = {BATCH: context.run.run_id}
+    tags |= {name: context.run.tags[name] for name in (CONTINUES,) if name in context.run.tags}
     for number, key in enumerate(config.keys, start=1):
         started = time.perf_counter()
-        problem = run_line(
-            context.repository_def.get_job("instance_line"),
-            context.instance,
-            key,
-            config.stages,
-            tags={"hybrid/batch": context.run.run_id},
-        ).problem
-        state = f"failed: {problem}" if problem else "done"
+        job = context.repository_def.get_job("instance_line")
+        outcome = run_line(job, context.instance, key, config.stages, tags)
+        problem = outcome.problem
+        state = f"failed: {problem}" if problem else "pending" if outcome.pending else "done"
         context.log.info(f"[{number}/{len(config.keys)}] {key}: {state} ({time.perf_counter() - started:.1f} s)")
         if problem:
             failed[key] = problem

@@ -31,6 +31,10 @@ LINE = (
 )
 #: Run tag that names the process a run lives in.
 PROCESS = "hybrid/process"
+#: Run tag that names the batch a run is part of.
+BATCH = "hybrid/batch"
+#: Run tag of a run that only goes on after a job has ended: it does not send again what has failed.
+CONTINUES = "hybrid/continues"
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,9 @@ def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     ]
     for run in dead:
         instance.report_run_failed(run, f"Its process {run.tags[PROCESS]} died; run the instance again.")
+        if instance.event_log_storage.supports_global_concurrency_limits:
+            # its slots in a pool would stay taken where no daemon runs
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]
 
 

@@ -46,6 +46,8 @@ class Request(BaseModel):
     budget: float | None = Field(default=None, gt=0, le=86_400)
     #: most that the quantum side of this instance may cost, in the policy's currency
     cost_ceiling: float | None = Field(default=None, ge=0)
+    #: of its jobs and runs; higher goes first
+    priority: int | None = Field(default=None, ge=0, le=10)
     #: for the comparison only; never reaches a solver
     best_known: float | None = None
     best_known_source: str | None = None
@@ -192,7 +194,7 @@ def resolve(request: Request, settings: Settings, route: Route) -> Resolved:
         queue=route.queue_seconds,
         impact=request.impact or "routine",
         cost_ceiling=route.cost_ceiling,
-        priority=route.priority,
+        priority=route.priority if request.priority is None else request.priority,
         policy_version=route.policy_version,
         settings=digest_of_settings(settings),
     )

@@ -10,9 +10,9 @@ import dagster as dg
 
 from hybrid_assets.assets.envelopes import maker
 from hybrid_assets.assets.reading import instance_in, prepared_in
-from hybrid_assets.assets.stage import failure, stage, stored
+from hybrid_assets.assets.stage import QUANTUM, failure, stage, stored
 from hybrid_assets.checks import CheckContext
-from resources.dispatcher import Dispatcher, JobFailed
+from resources.dispatcher import WITHOUT_RESULT, Dispatcher, JobFailed
 from resources.environments import Settings
 from resources.failures import HybridError
 from resources.lake import Lake
@@ -23,6 +23,7 @@ from resources.lake import Lake
     deps=["normalized_inputs", "encoded_problems"],
     code_version="1",
     kinds={"qiskit"},
+    pool=QUANTUM,
     description="The job envelope (frozen, hashed, stored) and its submission. Simulators answer inside the run; "
     "states and timings live in the ledger.",
 )
@@ -41,7 +42,7 @@ def quantum_jobs(
         make = maker(context, family, instance, resolved, settings, dispatcher)
         envelope = make(prepared=prepared, payload_ref=encoded_problems["payload_ref"].iloc[0])
         job = dispatcher.submit(envelope)
-        if job.state == "failed":
+        if job.state in WITHOUT_RESULT:
             raise JobFailed(job)
     except HybridError as error:
         raise failure(error) from None

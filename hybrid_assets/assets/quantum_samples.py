@@ -8,8 +8,9 @@ import dagster as dg
 from hybrid_assets import plots
 from hybrid_assets.assets.envelopes import maker
 from hybrid_assets.assets.reading import instance_in, prepared_in
-from hybrid_assets.assets.stage import failure, picture, stage, stored
+from hybrid_assets.assets.stage import QUANTUM, failure, picture, stage, stored
 from hybrid_assets.checks import CheckContext
+from hybrid_assets.line import CONTINUES
 from hybrid_assets.proposals.rounds import random_energies, run_rounds
 from resources.dispatcher import Dispatcher
 from resources.environments import Settings
@@ -23,6 +24,7 @@ from resources.lake import Lake
     code_version="1",
     kinds={"qiskit", "pennylane"},
     output_required=False,
+    pool=QUANTUM,
     description="Distinct read-outs with energies and counts of every round, with backend and evidence class. "
     "Families that refine send their later rounds here.",
 )
@@ -36,6 +38,7 @@ def quantum_samples(
     normalized_inputs = lake.partition("normalized_inputs", context.partition_key)
     encoded_problems = lake.partition("encoded_problems", context.partition_key)
     quantum_jobs = lake.partition("quantum_jobs", context.partition_key)
+    continues = CONTINUES in context.run.tags and context.run.parent_run_id is None
     try:
         family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
         prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
@@ -53,7 +56,8 @@ def quantum_samples(
             instance,
             prepared,
             make,
-            dispatcher.run,
+            # who asks again in person gets a new attempt of what has failed; a sensor gets the reason
+            dispatcher.result if continues else dispatcher.run,
             dispatcher.artifacts.put,
             resolved.repetitions,
             resolved.budget,

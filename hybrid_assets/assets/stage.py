@@ -32,6 +32,8 @@ GROUPS = {
     "decisions": "4_decisions",
 }
 OWNERS = ["team:hybrid-assets"]
+#: The pool of the stages that talk to quantum backends.
+QUANTUM = "quantum"
 #: Columns that differ between equal answers; they are no part of a data version.
 VOLATILE = frozenset(
     {
@@ -57,11 +59,13 @@ def stage(
     description: str,
     deps: list[Any] | None = None,
     output_required: bool = True,
+    pool: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare the asset that stores ``table``, one partition per instance.
 
     Args:
         output_required: whether every successful run stores something; a stage that may be pending yields nothing.
+        pool: Dagster's, shared by all runs; its limit is how many of its stages run at the same time.
     """
     out = dg.AssetOut(
         group_name=GROUPS[table],
@@ -81,6 +85,7 @@ def stage(
         check_specs=check_specs(table),
         # the one switch that also lets the checks go without a result
         can_subset=not output_required,
+        pool=pool,
     )
 
 

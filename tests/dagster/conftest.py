@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 import pytest
+from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from hybrid_assets.definitions import build_defs
 from hybrid_assets.landing import Address
@@ -18,9 +22,11 @@ from hybrid_assets.session import Session
 from resources.artifacts import ArtifactStore
 from resources.backends.base import QuantumBackend
 from resources.dispatcher import Dispatcher
+from resources.emulator.running import Running, serve_in_background
 from resources.environments import backend_factories
 from resources.home import Home
 from resources.ledger import Ledger
+from resources.ledger_tables import Job
 
 #: Six nodes and eight edges; alternating sides cut every edge, 13 in all.
 RING = "6 8\n1 2 1\n2 3 2\n3 4 1\n4 5 3\n5 6 1\n6 1 2\n1 4 1\n2 5 2\n"
@@ -89,3 +95,97 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
         patch.setenv("HYBRID_ENV", "dev")
         yield Platform(Home(tmp_path_factory.mktemp("home")).prepare(), instance)
+
+
+class Staging(Platform):
+    """A platform in staging, whose sensors are evaluated and whose requested runs are run by the test."""
+
+    def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
+        super().__init__(home, instance)
+        self.cursors: dict[str, str | None] = {}
+
+    def tick(self, sensor: str = "open_jobs", keep: bool = True) -> SensorExecutionData:
+        """One evaluation of a sensor.
+
+        Args:
+            keep: whether its cursor is stored, as it is not when the daemon dies.
+        """
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursors.get(sensor),
+            repository_def=self.repository,
+            resources=self.repository.get_top_level_resources(),
+        )
+        # what a daemon does around every tick
+        with partition_loading_context(dynamic_partitions_store=self.instance):
+            data = self.repository.get_sensor_def(sensor).evaluate_tick(context)
+        if keep:
+            self.cursors[sensor] = data.cursor
+        return data
+
+    def asked(self, keep: bool = True) -> list[dg.RunRequest]:
+        """The runs that one tick over the open jobs asks for."""
+        return list(self.tick(keep=keep).run_requests or [])
+
+    def execute(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        """A requested run, as the daemon would have it."""
+        return self.repository.get_job(request.job_name or "instance_line").execute_in_process(
+            instance=self.instance,
+            partition_key=request.partition_key,
+            asset_selection=list(request.asset_selection) if request.asset_selection else None,
+            tags=dict(request.tags),
+            run_config=request.run_config,
+            raise_on_error=False,
+        )
+
+    def job(self, key: str) -> Job:
+        """The newest job of an instance."""
+        return self.dispatcher.ledger.jobs(instance=key)[-1]
+
+    def told(self, key: str, action: str) -> list[tuple[str, str]]:
+        """Subject and reason of an instance's rows of one kind in the audit log."""
+        mine = {job.job_id for job in self.dispatcher.ledger.jobs(instance=key)}
+        rows = [row for row in self.dispatcher.audit.rows() if row["job_id"] in mine and row["action"] == action]
+        return [(row["subject"], row["reason"]) for row in rows]
+
+    def executions(self, running: Running, key: str) -> dict[str, int]:
+        """How many results the emulator has stored of each of an instance's jobs."""
+        stored: Any = running.admin("executions")["executions"]
+        mine = {job.provider_key: job.job_id for job in self.dispatcher.ledger.jobs(instance=key)}
+        return {mine[name]: row["executions"] for name, row in stored.items() if name in mine}
+
+    def follow(self, seconds: float = 60.0) -> list[dg.ExecuteInProcessResult]:
+        """Ticks, and the runs they ask for, until no job is open and nothing is asked for."""
+        done, until = [], time.monotonic() + seconds
+        while time.monotonic() < until:
+            requests = self.asked()
+            done += [self.execute(request) for request in requests]
+            jobs = self.dispatcher.ledger.jobs()
+            if not requests and all(job.ended_at or job.state == "awaiting_approval" for job in jobs):
+                return done
+            time.sleep(0.05)
+        raise AssertionError(f"still open: {[job for job in self.dispatcher.ledger.jobs() if job.ended_at is None]}")
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A provider emulator for all tests."""
+    with serve_in_background(tmp_path_factory.mktemp("emulator"), queue_seconds=0.0) as running:
+        yield running
+
+
+@contextmanager
+def staging_at(home: Home, url: str) -> Iterator[Staging]:
+    """A platform in staging on the emulator at this URL."""
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
+        patch.setenv("HYBRID_ENV", "staging")
+        patch.setenv("HYBRID_EMULATOR_URL", url)
+        patch.setenv("HYBRID_EMULATOR_DEVICE", "quick-8")
+        yield Staging(home.prepare(), instance)
+
+
+@pytest.fixture(scope="module")
+def staging(emulator: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Staging]:
+    """One platform in staging for the tests of a file; each takes instances (and seeds) of its own."""
+    with staging_at(Home(tmp_path_factory.mktemp("staging")), emulator.url) as platform:
+        yield platform

@@ -46,6 +46,9 @@ def test_every_environment_loads_and_only_resources_differ(environment: str, tmp
     assert {sensor.name: sensor.default_status for sensor in repository.sensor_defs} == {
         "inbox": on,
         "publish_on_change": on,
+        "open_jobs": on,
+        # it only stops things
+        "cancelled_runs": dg.DefaultSensorStatus.RUNNING,
     }
     assert {schedule.default_status.value for schedule in repository.schedule_defs} == {on.value}
     assert list(tmp_path.iterdir()) == []
