@@ -79,9 +79,9 @@ def control_snapshot(
 ) -> dg.MaterializeResult:
     """Export ledger, audit log and event log."""
     now = moment(dispatcher.audit)
-    results, unreadable = results_of(now.jobs, dispatcher.artifacts)
+    jobs, unreadable = job_rows(now.jobs, dispatcher.artifacts)
     rows = {
-        "control_jobs": [job_row(job, results.get(job.job_id)) for job in now.jobs],
+        "control_jobs": jobs,
         "control_job_events": now.events,
         "control_materializations": [*materializations(context.instance), *checks(context.instance)],
         "control_audit": audit_rows(now.audit, {row for row, _ in now.findings}),
@@ -109,16 +109,19 @@ def moment(log: AuditLog) -> Moment:
         return Moment(*log.ledger.snapshot(tx=tx), log.rows(tx=tx), log.findings(tx=tx))
 
 
-def results_of(jobs: list[Job], artifacts: ArtifactStore) -> tuple[dict[str, JobResult], list[str]]:
-    """Results by job, and what is wrong with those that cannot be read: one of them must not hold up all the others."""
-    found, unreadable = {}, []
+def job_rows(jobs: list[Job], artifacts: ArtifactStore) -> tuple[list[dict[str, Any]], list[str]]:
+    """Jobs with their results, and what is wrong with results that cannot be read: one must not hold up all others."""
+    rows, unreadable = [], []
+    # one result at a time: together they would be large
     for job in jobs:
+        result = None
         if job.result_ref:
             try:
-                found[job.job_id] = result_of(job, artifacts.get(job.result_ref))
+                result = result_of(job, artifacts.get(job.result_ref))
             except InvariantError as error:
                 unreadable.append(f"{job.job_id}: {error}")
-    return found, unreadable
+        rows.append(job_row(job, result))
+    return rows, unreadable
 
 
 def job_row(job: Job, result: JobResult | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
-from hybrid_assets.assets.control_snapshot import audit_rows, job_row, moment, results_of
+from hybrid_assets.assets.control_snapshot import audit_rows, job_rows, moment
 from hybrid_assets.contracts import arrow_schema, frame_of
 from resources.artifacts import ArtifactStore
 from resources.audit import AuditLog
@@ -52,10 +52,9 @@ def succeeded(ledger: Ledger, artifacts: ArtifactStore, **changes: Any) -> Job:
 def test_a_job_has_its_results_numbers_and_its_own(ledger_url: str, tmp_path: Path) -> None:
     ledger, artifacts = Ledger(ledger_url), ArtifactStore(tmp_path)
     job = succeeded(ledger, artifacts, **NOISY)
-    results, unreadable = results_of([job], artifacts)
+    found, unreadable = job_rows([job], artifacts)
     assert unreadable == []
-    frame = frame_of("control_jobs", [job_row(job, results[job.job_id])])
-    (row,) = frame.to_dict("records")
+    (row,) = frame_of("control_jobs", found).to_dict("records")
     for name, value in NOISY.items():
         if name in ("layout", "calibration"):
             assert json.loads(row[name]) == (list(value) if isinstance(value, tuple) else value)
@@ -68,11 +67,11 @@ def test_a_job_has_its_results_numbers_and_its_own(ledger_url: str, tmp_path: Pa
     assert str(row["started_at"]) == "NaT"
 
 
-def test_a_job_without_a_result_has_the_ledgers_numbers(ledger_url: str) -> None:
+def test_a_job_without_a_result_has_the_ledgers_numbers(ledger_url: str, tmp_path: Path) -> None:
     ledger = Ledger(ledger_url)
     job = ledger.intend(envelope())
     job = ledger.touch(job.job_id, estimated_cost=1.25, evidence_class="classical", cached=True)
-    (row,) = frame_of("control_jobs", [job_row(job, None)]).to_dict("records")
+    (row,) = frame_of("control_jobs", job_rows([job], ArtifactStore(tmp_path))[0]).to_dict("records")
     assert (row["estimated_cost"], row["evidence_class"], row["cached"]) == (1.25, "classical", True)
     assert (row["success_probability"] != row["success_probability"], row["noise_dominated"]) == (True, False)
 
@@ -84,8 +83,10 @@ def test_one_damaged_result_does_not_hold_up_the_others(ledger_url: str, tmp_pat
     gone = ledger.touch(other.job_id, result_ref=digest_of("gone"))
     # the result of another job
     foreign = ledger.touch(ledger.intend(envelope(repetition=2)).job_id, result_ref=good.result_ref)
-    results, unreadable = results_of([good, gone, foreign], artifacts)
-    assert set(results) == {good.job_id}
+    found, unreadable = job_rows([good, gone, foreign], artifacts)
+    assert [(row["job_id"], row["width"]) for row in found] == [
+        (good.job_id, 2.0), (gone.job_id, None), (foreign.job_id, None)
+    ]  # fmt: skip
     assert [problem.partition(":")[0] for problem in unreadable] == [gone.job_id, foreign.job_id]
 
 
