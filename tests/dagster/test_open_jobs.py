@@ -1,0 +1,175 @@
+"""The sensor of open jobs, tick by tick: each end of a job asks for one continuation, whatever dies in between."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from hybrid_assets import sensors
+from hybrid_assets.line import CONTINUES, LINE
+from resources.controls import Mode
+from resources.emulator.running import Running
+from resources.gates import HOLD_SECONDS
+from tests.dagster.conftest import Staging
+
+TO_THE_JOB = LINE[:3]
+
+
+def out(staging: Staging, name: str, seed: int, **request: object) -> str:
+    """Key of an instance whose job is out."""
+    key = staging.landed(name=f"{name}.mc", seed=seed, **request)
+    assert staging.run(key, TO_THE_JOB).problem is None
+    assert staging.job(key).state == "submitted"
+    return key
+
+
+def ended(staging: Staging, key: str) -> list[dg.RunRequest]:
+    """What the tick that sees the end of the job asks for."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        requests = staging.asked()
+        if staging.job(key).ended_at is not None:
+            return requests
+        assert requests == []
+        time.sleep(0.05)
+    raise AssertionError(f"{staging.job(key)} is still open")
+
+
+def begin(staging: Staging, key: str, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+    """A run of the partition that has not ended."""
+    job = staging.repository.get_job("instance_line")
+    return staging.instance.create_run_for_job(job, status=status, tags={"dagster/partition": key})
+
+
+def test_nothing_open_asks_for_nothing(staging: Staging) -> None:
+    data = staging.tick()
+    assert data.run_requests == []
+    assert data.skip_message == "0 jobs open, 0 looked at"
+
+
+def test_a_continuation_runs_what_is_left_with_the_job_s_priority_and_id(staging: Staging) -> None:
+    key = out(staging, "left", 101, priority=7)
+    (request,) = ended(staging, key)
+    job = staging.job(key)
+    assert (request.job_name, request.partition_key) == ("instance_line", key)
+    assert [k.to_user_string() for k in request.asset_selection or []] == list(LINE[3:])
+    tags = {name: request.tags[name] for name in ("dagster/priority", "hybrid/backend", "hybrid/correlation_id")}
+    assert tags == {
+        "dagster/priority": "7",
+        "hybrid/backend": "emulator",
+        "hybrid/correlation_id": job.correlation_id,
+    }
+    assert staging.asked() == []
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED])
+def test_a_partition_with_a_run_is_left_until_the_run_has_ended(staging: Staging, status: dg.DagsterRunStatus) -> None:
+    key = out(staging, f"busy-{status.value.lower()}", 102 if status.value == "STARTED" else 103)
+    run = begin(staging, key, status)
+    assert ended(staging, key) == []
+    assert staging.asked() == []
+    staging.instance.report_run_failed(run)
+    assert [request.partition_key for request in staging.asked()] == [key]
+    assert staging.asked() == [], "once per end of a job"
+
+
+def test_a_tick_that_dies_is_made_good(staging: Staging) -> None:
+    key = out(staging, "killed", 104)
+    until = time.monotonic() + 30
+    lost: list[dg.RunRequest] = []
+    while not lost and time.monotonic() < until:
+        lost = staging.asked(keep=False)
+        time.sleep(0.05)
+    assert [request.partition_key for request in lost] == [key]
+    # nothing of it was stored: the next tick asks for the same
+    assert [request.partition_key for request in staging.asked()] == [key]
+    assert staging.asked() == []
+
+
+def test_what_ended_while_nobody_looked_is_found(staging: Staging) -> None:
+    key = out(staging, "unseen", 105)
+    until = time.monotonic() + 30
+    # another process has seen it end, at a time that the cursor has passed already
+    while staging.job(key).ended_at is None and time.monotonic() < until:
+        staging.dispatcher.reconcile()
+        time.sleep(0.05)
+    state = json.loads(staging.cursors["open_jobs"] or "{}")
+    state |= {"since": "2100-01-01T00:00:00+00:00", "out": [staging.job(key).job_id]}
+    staging.cursors["open_jobs"] = json.dumps(state)
+    assert [request.partition_key for request in staging.asked()] == [key]
+    staging.cursors["open_jobs"] = None
+    staging.asked()
+
+
+def test_many_at_once_are_one_batch_by_priority(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "BATCH_ABOVE", 1)
+    keys = [out(staging, f"many-{n}", 110 + n, priority=n) for n in range(2)]
+    runs = [begin(staging, key, dg.DagsterRunStatus.STARTED) for key in keys]
+    for key in keys:
+        assert ended(staging, key) == []
+    for run in runs:
+        staging.instance.report_run_failed(run)
+    (request,) = staging.asked()
+    config = request.run_config["ops"]["run_batch"]["config"]
+    assert (request.job_name, config["keys"], config["stages"]) == ("process_batch", keys[::-1], list(LINE[3:]))
+    assert (request.tags["dagster/priority"], CONTINUES in request.tags) == ("1", True)
+    # the batch holds its instances, too
+    batch = staging.instance.create_run_for_job(
+        staging.repository.get_job("process_batch"),
+        status=dg.DagsterRunStatus.STARTED,
+        run_config=request.run_config,
+    )
+    staging.cursors["open_jobs"] = None
+    assert not set(keys) & {r.partition_key for r in staging.asked()}
+    staging.instance.report_run_failed(batch)
+    staging.asked()
+
+
+def test_two_instances_with_one_job_are_both_continued(staging: Staging) -> None:
+    first = out(staging, "twin-a", 106)
+    second = staging.landed(name="twin-b.mc", seed=106)
+    assert staging.run(second, TO_THE_JOB).problem is None
+    assert staging.job(first).job_id == staging.job(second).job_id
+    assert {request.partition_key for request in ended(staging, first)} == {first, second}
+
+
+def test_a_failed_job_is_one_red_run_and_sent_again_only_by_a_person(staging: Staging, emulator: Running) -> None:
+    key = out(staging, "failed", 107)
+    job = staging.job(key)
+    staging.dispatcher.ledger.move(job.job_id, "failed", "told", expect="submitted", error="backend: it burnt down")
+    (request,) = ended(staging, key)
+    run = staging.execute(request)
+    (step,) = [event for event in run.all_events if event.is_step_failure]
+    assert "it burnt down" in str(step.step_failure_data.user_failure_data.description)  # type: ignore[union-attr]
+    assert staging.job(key).attempts == 1, "a sensor must not send it again"
+    assert [staging.asked() for _ in range(2)] == [[], []]
+    assert staging.run(key, LINE[3:]).pending
+    assert staging.job(key).attempts == 2
+    (again,) = staging.follow()
+    assert again.success
+    assert staging.stale(key) == []
+
+
+def test_a_paused_backend_on_this_machine_is_waited_for(
+    staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: t\nroutes:\n  - {name: all, then: {backends: [aer]}}\n")
+    monkeypatch.setenv("HYBRID_POLICY", str(policy))
+    key = staging.landed(name="paused.mc", seed=108)
+    dispatcher = staging.dispatcher
+    dispatcher.control("aer", Mode.PAUSED, by="ada", reason="lunch")
+    assert staging.run(key, LINE).pending
+    assert staging.job(key).state == "intended"
+    assert [staging.asked() for _ in range(2)] == [[], []]
+    dispatcher.control("aer", Mode.OPEN, by="ada", reason="back")
+    (request,) = staging.asked()
+    assert request.partition_key == key
+    assert staging.asked() == [], "not at every tick"
+    time.sleep(HOLD_SECONDS)
+    assert staging.execute(request).success
+    assert staging.stale(key) == []
