@@ -141,6 +141,8 @@ def test_the_options_are_all_there_are() -> None:
 def _commands() -> Iterator[Any]:
     for line in "".join(blocks("sh")).splitlines():
         words = shlex.split(line, comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+            words.pop(0)
         if words:
             yield pytest.param(words, id=" ".join(words))
 
@@ -154,7 +156,10 @@ def test_commands_exist(words: list[str]) -> None:
     assert program == ".venv/bin/hybrid"
     group = typer.main.get_command(cli.app)
     assert isinstance(group, typer.core.TyperGroup)
-    group.commands[name].make_context(name, rest)
+    command = group.commands[name]
+    if isinstance(command, typer.core.TyperGroup):
+        command, (name, *rest) = command.commands[rest[0]], rest
+    command.make_context(name, rest)
 
 
 def test_an_ambiguous_file_is_refused_until_something_decides() -> None:
@@ -171,7 +176,7 @@ def test_exit_codes_are_the_command_s() -> None:
 
 @pytest.mark.parametrize("variable", re.findall(r"^\| `([A-Z_]+)` \|", README, flags=re.MULTILINE))
 def test_variables_are_read_somewhere(variable: str) -> None:
-    places = [*PROJECT.glob("resources/*.py"), PROJECT / "Makefile", PROJECT / "setup.sh"]
+    places = [*PROJECT.glob("resources/**/*.py"), PROJECT / "Makefile", PROJECT / "setup.sh"]
     assert any(re.search(rf"[\"'{{$(]{variable}\b", place.read_text(encoding="utf-8")) for place in places)
 
 
