@@ -7,6 +7,7 @@ Here: arguments and printing. Not here: what they do (``resources.dispatcher``).
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,12 +50,14 @@ def _me() -> str:
 
 
 def jobs(
-    limit: Annotated[int, typer.Option(help="newest so many")] = 30,
+    limit: Annotated[int, typer.Option(help="newest so many", min=1)] = 30,
     state: Annotated[str | None, typer.Option(help="only jobs in this state")] = None,
     waiting: Annotated[bool, typer.Option("--waiting", help="only jobs that wait for a person, and why")] = False,
     history: Annotated[str | None, typer.Option(metavar="JOB", help="every state change of one job")] = None,
 ) -> None:
     """Quantum jobs of the ledger, newest first."""
+    from resources.ledger_tables import TRANSITIONS
+
     work = _dispatcher()
     if history is not None:
         job = work.known_job(history)
@@ -73,6 +76,8 @@ def jobs(
             table.add_row(job.job_id, job.instance, job.owner, job.backend, since, approval.why if approval else "")
         show(table)
         return
+    if state is not None and state not in TRANSITIONS:
+        raise InputError("--state", state, "there is no such state", f"use one of {', '.join(TRANSITIONS)}")
     table = Table("job", "instance", "backend", "evidence", "state", "sent", "left", "created", "error")
     for job in work.ledger.jobs(state=state)[::-1][:limit]:
         table.add_row(
@@ -92,7 +97,7 @@ def jobs(
 def approve(job: JobId, reason: Reason) -> None:
     """Let a waiting job be sent."""
     done = _dispatcher().decide(_known(job), "approved", by=_me(), reason=reason)
-    err.print(f"{done.job_id} is {done.state}; the next look at the inbox's jobs, or `hybrid reconcile`, sends it.")
+    err.print(f"{done.job_id} is {done.state}; `hybrid run`, `hybrid reconcile` or the sensor sends it.")
 
 
 def reject(job: JobId, reason: Reason) -> None:
@@ -148,6 +153,8 @@ def backend(
     from resources.controls import Mode
 
     work = _dispatcher()
+    if name is not None:
+        _registered(work, name)
     if name is not None and mode is not None:
         if mode not in set(Mode):
             raise InputError("mode", mode, "there is no such mode", f"use one of {', '.join(Mode)}")
@@ -170,6 +177,11 @@ def backend(
     show(table)
 
 
+def _registered(work: Dispatcher, name: str) -> None:
+    if name not in work.backend_names:
+        raise InputError("backend", name, "no backend has this name", f"use one of {', '.join(work.backend_names)}")
+
+
 def spending(month: Annotated[str | None, typer.Option(help="YYYY-MM, by default this month")] = None) -> None:
     """What every owner has spent and reserved in a month, and what they may."""
     import sqlalchemy as sa
@@ -178,6 +190,8 @@ def spending(month: Annotated[str | None, typer.Option(help="YYYY-MM, by default
     from resources.money import month_of
 
     work, when = _dispatcher(), month or month_of()
+    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", when):
+        raise InputError("--month", when, "it is no month", "write for example 2026-11")
     owners: list[str]
     with work.ledger.engine.connect() as tx:
         owners = list(tx.execute(sa.select(SPENDING.c.owner).filter_by(month=when).distinct()).scalars())
@@ -193,7 +207,7 @@ def spending(month: Annotated[str | None, typer.Option(help="YYYY-MM, by default
 
 
 def reconcile(
-    wait: Annotated[float, typer.Option(help="seconds to go on while jobs are open")] = 0.0,
+    wait: Annotated[float, typer.Option(help="seconds to go on while jobs are open", min=0.0)] = 0.0,
 ) -> None:
     """Look at all open jobs that are due: adopt, collect, send on. The sensor does the same."""
     work, until = _dispatcher(), time.monotonic() + wait
@@ -225,7 +239,7 @@ def audit_verify() -> None:
 
 @audit_app.command("log")
 def audit_log(
-    limit: Annotated[int, typer.Option(help="newest so many")] = 50,
+    limit: Annotated[int, typer.Option(help="newest so many", min=1)] = 50,
     json_: Annotated[bool, typer.Option("--json", help="one JSON document per row, oldest first")] = False,
 ) -> None:
     """Who decided what, when and why."""
@@ -257,5 +271,9 @@ def cache_invalidate(
     everything: Annotated[bool, typer.Option("--everything", help="all results")] = False,
 ) -> None:
     """Results that must not answer again."""
-    number = _dispatcher().cache.invalidate(backend=backend, job_id=job, everything=everything, by=_me(), reason=reason)
+    work = _dispatcher()
+    if backend is not None:
+        _registered(work, backend)
+    known = work.known_job(job).job_id if job is not None else None
+    number = work.cache.invalidate(backend=backend, job_id=known, everything=everything, by=_me(), reason=reason)
     err.print(f"{number} results do not answer any more.")

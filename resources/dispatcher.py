@@ -16,7 +16,7 @@ from typing import Any, Literal
 from resources import audit, reconciler
 from resources.backends.base import Estimate, JobHandle, ProviderStatus
 from resources.control_plane import ControlPlane
-from resources.controls import Mode
+from resources.controls import Mode, signed
 from resources.database import patient
 from resources.delivery import as_sent
 from resources.envelope import JobEnvelope, JobResult
@@ -252,6 +252,7 @@ class Dispatcher(ControlPlane):
             InputError: it waits for nobody, or there is no name or reason.
         """
         job = self.known_job(job_id)
+        job_id = job.job_id
         if job.state != "awaiting_approval":
             raise InputError(job_id, "state", f"it is {job.state}, nobody is asked", "see `hybrid jobs --waiting`")
         envelope = self.envelope(job)
@@ -280,6 +281,8 @@ class Dispatcher(ControlPlane):
             BackendError: the provider cannot be reached; nothing has changed.
         """
         job = self.known_job(job_id)
+        job_id = job.job_id
+        by, reason = signed(f"cancelling {job_id}", by, reason)
         if job.state in TERMINAL:
             raise InputError(job_id, "state", f"it has ended as {job.state}", "cancel jobs that are open")
         if job.state == "submitting":
@@ -318,6 +321,8 @@ class Dispatcher(ControlPlane):
             InputError: no such job or backend, or too many replays in this hour.
         """
         original = self.known_job(job_id)
+        job_id = original.job_id
+        by, reason = signed(f"replay of {job_id}", by, reason)
         if backend is not None and backend not in self.backend_names:
             raise InputError(
                 "--backend", backend, "no backend has this name", f"use one of {', '.join(self.backend_names)}"
