@@ -197,11 +197,10 @@ class Dispatcher(ControlPlane):
             job = after
         return job
 
-    @staticmethod
-    def _is_later(job: Job) -> bool:
+    def _is_later(self, job: Job) -> bool:
         """Whether the job is out, or held back, until its next look."""
-        # one that nothing holds back waits for whoever runs it here, whatever the sensor has noted
-        free = job.state == "intended" and not job.looks
+        # one that only waits for a run on this machine is free, whenever the sensor wants to look again
+        free = job.state == "intended" and not job.looks and not self.is_remote(job.backend)
         due = free or job.look_at is None or job.look_at <= datetime.now(UTC)
         return not due and job.state != "submitting"
 
