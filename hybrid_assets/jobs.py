@@ -45,8 +45,8 @@ class Batch(dg.Config):
 
 
 @dg.op(description="Runs each instance's line in turn, in this process; one failing instance does not stop the rest.")
-def run_batch(context: dg.OpExecutionContext, config: Batch) -> None:
-    """Run the line for every key of the batch."""
+def run_batch(context: dg.OpExecutionContext, config: Batch, dispatcher: dg.ResourceParam[Dispatcher]) -> None:
+    """Run the line for every key of the batch; jobs for a remote backend go out together at its end."""
     failed = {}
     tags = {BATCH: context.run.run_id}
     tags |= {name: context.run.tags[name] for name in (CONTINUES,) if name in context.run.tags}
@@ -59,6 +59,12 @@ def run_batch(context: dg.OpExecutionContext, config: Batch) -> None:
         context.log.info(f"[{number}/{len(config.keys)}] {key}: {state} ({time.perf_counter() - started:.1f} s)")
         if problem:
             failed[key] = problem
+    held = [
+        job.job_id for key in config.keys for job in dispatcher.ledger.jobs(instance=key) if job.state == "intended"
+    ]
+    if held:
+        dispatcher.send_held(held)
+        context.log.info(f"{len(held)} jobs sent together")
     if failed:
         raise dg.Failure(
             f"{len(failed)} of {len(config.keys)} instances failed: "

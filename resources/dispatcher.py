@@ -87,6 +87,21 @@ class Dispatcher(ControlPlane):
             for job, envelope in zip(intended, envelopes, strict=True)
         ]
 
+    def intend(self, envelope: JobEnvelope, hold: float) -> Job:
+        """Write the intent of a job that goes out together with others: when ``send_held`` says so, or whenever
+        somebody reconciles after ``hold`` seconds. One that was sent before is submitted as ``submit`` does."""
+        with self.ledger.transaction() as tx:
+            job = self.ledger.intend(envelope, tx=tx)
+            if job.state == "intended" and not job.attempts:
+                return self.ledger.touch(job.job_id, tx=tx, look_at=datetime.now(UTC) + timedelta(seconds=hold))
+        return self.submit(envelope)
+
+    def send_held(self, job_ids: Sequence[str]) -> Reconciled:
+        """Send what ``intend`` held back, in as few submissions as each provider takes."""
+        for job_id in job_ids:
+            self.ledger.touch(job_id, look_at=datetime.now(UTC))
+        return self.reconcile(limit=max(200, len(job_ids)))
+
     def run(self, envelope: JobEnvelope, patience: float | None = None) -> JobResult | None:
         """Bring an envelope to its result, ``None`` while it is pending.
 

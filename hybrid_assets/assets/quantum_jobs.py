@@ -12,10 +12,14 @@ from hybrid_assets.assets.envelopes import maker
 from hybrid_assets.assets.reading import instance_in, prepared_in
 from hybrid_assets.assets.stage import QUANTUM, failure, stage, stored
 from hybrid_assets.checks import CheckContext
+from hybrid_assets.line import BATCH
 from resources.dispatcher import WITHOUT_RESULT, Dispatcher, JobFailed
 from resources.environments import Settings
 from resources.failures import HybridError
 from resources.lake import Lake
+
+#: Seconds a job of a batch waits for the others; after that whoever looks at open jobs sends it.
+HOLD_SECONDS = 600.0
 
 
 @stage(
@@ -41,7 +45,11 @@ def quantum_jobs(
         prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
         make = maker(context, family, instance, resolved, settings, dispatcher)
         envelope = make(prepared=prepared, payload_ref=encoded_problems["payload_ref"].iloc[0])
-        job = dispatcher.submit(envelope)
+        if BATCH in context.run.tags and dispatcher.is_remote(envelope.backend):
+            # goes out with the rest of its batch, as one submission
+            job = dispatcher.intend(envelope, HOLD_SECONDS)
+        else:
+            job = dispatcher.submit(envelope)
         if job.state in WITHOUT_RESULT:
             raise JobFailed(job)
     except HybridError as error:

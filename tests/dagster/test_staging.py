@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
+import pytest
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 
+from hybrid_assets.definitions import build_defs
 from hybrid_assets.line import LINE
+from resources.backends.emulator import Emulator
 from resources.emulator.running import Running, serve_in_background
 from resources.home import Home
 from tests.dagster.conftest import Platform, Staging, staging_at
@@ -134,3 +139,32 @@ def test_stage_4_again_finds_the_same_job(staging: Staging, emulator: Running) -
     assert staging.run(key, ["quantum_jobs"]).problem is None
     assert [j.job_id for j in staging.dispatcher.ledger.jobs(instance=key)] == [job.job_id]
     assert staging.executions(emulator, key) == {job.job_id: 1}
+
+
+def repository_of_home() -> dg.RepositoryDefinition:
+    """What a run worker loads: the definitions of ``HYBRID_HOME``."""
+    return build_defs().get_repository_def()
+
+
+def test_a_burst_goes_out_as_one_submission(
+    staging: Staging, emulator: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [staging.landed(name=f"burst-{seed}.mc", seed=20 + seed) for seed in range(3)]
+    sizes: list[int] = []
+    original = Emulator.submit_many
+
+    def spy(self: Emulator, jobs: Any) -> Any:
+        sizes.append(len(jobs))
+        return original(self, jobs)
+
+    monkeypatch.setattr(Emulator, "submit_many", spy)
+    monkeypatch.setenv("HYBRID_HOME", str(staging.home.root))
+    job = ReconstructableRepository.for_module(__name__, "repository_of_home").get_reconstructable_job("process_batch")
+    config = {"ops": {"run_batch": {"config": {"keys": keys, "stages": list(LINE[:4])}}}}
+    assert dg.execute_job(job, staging.instance, run_config=config).success
+    assert sizes == [3]
+    assert {staging.job(key).attempts for key in keys} == {1}
+    staging.follow()
+    for key in keys:
+        assert staging.executions(emulator, key) == {staging.job(key).job_id: 1}
+        assert set(staging.versions(key)) == set(LINE)
