@@ -91,8 +91,10 @@ def run() -> None:
                 failed[key] = outcome.problem
             elif outcome.pending:
                 pending.append(key)
+        if pending:
+            err.print(f"jobs of {len(pending)} instances are out; waiting for them", style="dim")
         for key, outcome, seconds in session.finish(pending):
-            _said(key, outcome, seconds)
+            _said(key, outcome, seconds, session.waits_for(key) if outcome.pending else None)
             if outcome.problem:
                 failed[key] = outcome.problem
         err.print(f"{computed} of {len(landings)} instances computed, {fresh} up to date and left alone.")
@@ -108,9 +110,10 @@ def run() -> None:
         sys.exit(BAD_INPUT if refused and not failed else 1)
 
 
-def _said(title: str, outcome: Outcome, seconds: float) -> None:
+def _said(title: str, outcome: Outcome, seconds: float, waits_for: str | None = None) -> None:
     state = f"failed: {outcome.problem}" if outcome.problem else "pending" if outcome.pending else "done"
-    err.print(f"{title}: {state} in {seconds:.1f} s", style="red" if outcome.problem else "green")
+    text = f"{title}: {waits_for}" if waits_for else f"{title}: {state} in {seconds:.1f} s"
+    err.print(text, style="red" if outcome.problem else "yellow" if waits_for else "green", soft_wrap=True)
 
 
 def _publish_if_needed(session: Session, changed: bool) -> None:

@@ -27,6 +27,7 @@ from hybrid_assets.line import LINE, Outcome, bury_dead_runs, here, problem_of, 
 from hybrid_assets.request import Request, Resolved, parse, resolve
 from hybrid_assets.routes import decide
 from resources.assembly import build_dispatcher, build_lake
+from resources.controls import Mode
 from resources.dispatcher import Dispatcher
 from resources.environments import SETTINGS, current_environment
 from resources.event_log import storage_yaml
@@ -40,6 +41,8 @@ from resources.routing import NoRoute
 Progress = Callable[[str, str], None]
 #: Run configuration that replaces Dagster's console log by this session's progress.
 LOGGING: dict[str, Any] = {"loggers": {"progress": {}}}
+#: How Dagster's own notes about a pending stage begin.
+DAGSTER_SAYS = ("Skipping step ", "op '")
 
 
 def quiet(*_: Any) -> None:
@@ -168,16 +171,15 @@ class Session:
 
     def finish(self, keys: list[str]) -> Iterator[tuple[str, Outcome, float]]:
         """Wait for the jobs of pending instances and take each through its remaining stages; yields key, outcome and
-        the seconds since the waiting began. What waits for a person, or longer than any timeout allows, stays
-        pending."""
+        the seconds since the waiting began. What waits for a person stays pending."""
         began, waiting = time.perf_counter(), list(keys)
         while waiting:
             self.dispatcher.reconcile()
             for key in list(waiting):
-                jobs = [job for job in self.dispatcher.ledger.jobs(instance=key) if job.state not in TERMINAL]
-                person = any(job.state == "awaiting_approval" for job in jobs)
-                if jobs and not person:
+                person = self.waits_for(key)
+                if not person and any(job.state not in TERMINAL for job in self.dispatcher.ledger.jobs(instance=key)):
                     continue
+                self.progress("title", key)
                 outcome = Outcome("", pending=True) if person else self.process(key, self.stale(key))
                 if person or not outcome.pending:
                     waiting.remove(key)
@@ -186,10 +188,17 @@ class Session:
                 time.sleep(0.2)
 
     def waits_for(self, key: str) -> str | None:
-        """What a person is asked about an instance's job."""
-        for approval in self.dispatcher.approvals.waiting():
-            if self.dispatcher.ledger.job(approval.job_id).instance == key:
-                return f"job {approval.job_id} waits for `hybrid approve` or `hybrid reject`: {approval.why}"
+        """What a person has to do before an instance's job goes on: answer, or end a pause."""
+        asked = {approval.job_id: approval.why for approval in self.dispatcher.approvals.waiting()}
+        paused = {c.backend: c for c in self.dispatcher.controls.all() if c.mode is Mode.PAUSED}
+        for job in self.dispatcher.ledger.jobs(instance=key):
+            if job.state == "awaiting_approval" and job.job_id in asked:
+                return f"job {job.job_id} waits for `hybrid approve` or `hybrid reject`: {asked[job.job_id]}"
+            if job.state == "intended" and (control := paused.get(job.backend)):
+                return (
+                    f"job {job.job_id} waits for `hybrid backend {job.backend} open`: "
+                    f"paused by {control.set_by}, {control.reason}"
+                )
         return None
 
     def publish(self) -> str | None:
@@ -229,6 +238,8 @@ def open_session(progress: Progress = quiet, home: Home | None = None) -> Iterat
     if not configured.exists() or configured.read_text(encoding="utf-8") != wanted:
         configured.write_text(wanted, encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(home.dagster)
+    # a pending stage has no result to check: one warning per check that was skipped says nothing more
+    logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
     with dg.DagsterInstance.get() as instance, own_emulator(home):
         bury_dead_runs(instance)
         yield Session(home, instance, progress)
@@ -274,8 +285,13 @@ def _progress_logger(progress: Progress) -> dg.LoggerDefinition:
             if event is None:
                 meta = getattr(record, "dagster_meta", None) or {}
                 # what a stage says of itself, not what Dagster and dbt say about steps
-                if record.levelno == logging.INFO and meta.get("step_key") in LINE:
-                    progress("note", str(meta.get("orig_message", record.msg)))
+                said = str(meta.get("orig_message", record.msg))
+                if (
+                    record.levelno == logging.INFO
+                    and meta.get("step_key") in LINE
+                    and not said.startswith(DAGSTER_SAYS)
+                ):
+                    progress("note", said)
                 return
             if event.event_type_value == "STEP_START":
                 self.started[event.step_key] = time.perf_counter()

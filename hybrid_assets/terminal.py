@@ -36,7 +36,9 @@ class Steps:
 
     def __call__(self, kind: str, text: str) -> None:
         """Print one step."""
-        if kind == "start":
+        if kind == "title":
+            self.title = text
+        elif kind == "start":
             err.print(f"  {self.title}: {text} …", style="dim")
         elif kind == "done":
             stage, _, seconds = text.rpartition(" ")

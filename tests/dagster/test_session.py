@@ -1,0 +1,43 @@
+"""A command that waits for jobs waits for machines, not for people, and says what a person has to do."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from hybrid_assets.landing import Address
+from hybrid_assets.request import parse
+from hybrid_assets.session import open_session
+from resources.controls import Mode
+from resources.home import Home
+
+RING = "4 4\n1 2 1\n2 3 1\n3 4 1\n4 1 1\n"
+
+
+def test_a_paused_backend_does_not_keep_a_command_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.setenv("HYBRID_ENV", "dev")
+    (tmp_path / "ring.mc").write_text(RING)
+    said: list[tuple[str, str]] = []
+    with open_session(lambda *step: said.append(step), Home(tmp_path / "home")) as session:
+        session.dispatcher.control("aer", Mode.PAUSED, by="ops", reason="calibration")
+        request = parse({"backend": "aer", "shots": 100, "budget": 0.5}, "ring")
+        key = session.land_file(Address(tmp_path / "ring.mc", 0), "maxcut", request).instance
+        assert session.process(key).pending
+        began = time.monotonic()
+        ((found, outcome, _),) = session.finish([key])
+        assert time.monotonic() - began < 10
+        assert (found, outcome.pending) == (key, True)
+        waits = session.waits_for(key)
+        assert waits is not None
+        assert waits.endswith("waits for `hybrid backend aer open`: paused by ops, calibration")
+        session.dispatcher.control("aer", Mode.OPEN, by="ops", reason="done")
+        assert session.waits_for(key) is None
+        ((_, outcome, _),) = session.finish([key])
+        assert (outcome.problem, outcome.pending) == (None, False)
+    assert ("title", key) in said
+    notes = [text for kind, text in said if kind == "note"]
+    assert notes, "what the baselines say of themselves is shown"
+    assert all(text.startswith("baseline ") for text in notes), "Dagster's own lines are not"
