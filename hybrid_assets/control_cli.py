@@ -78,7 +78,7 @@ def jobs(
         return
     if state is not None and state not in TRANSITIONS:
         raise InputError("--state", state, "there is no such state", f"use one of {', '.join(TRANSITIONS)}")
-    table = Table("job", "instance", "backend", "evidence", "state", "sent", "left", "created", "error")
+    table = Table("job", "instance", "backend", "evidence", "state", "sent", "hops", "created", "why")
     for job in work.ledger.jobs(state=state)[::-1][:limit]:
         table.add_row(
             job.job_id,
@@ -89,9 +89,14 @@ def jobs(
             str(job.attempts),
             str(job.hop),
             f"{job.created_at:%Y-%m-%d %H:%M:%S}",
-            job.error or "",
+            job.error or _last_hop(job),
         )
     show(table)
+
+
+def _last_hop(job: Job) -> str:
+    path = json.loads(job.fallback_path)
+    return f"after {path[-1]['backend']}: {path[-1]['reason']}" if path else ""
 
 
 def approve(job: JobId, reason: Reason) -> None:
@@ -141,7 +146,9 @@ def replay(
 
 
 def _said(job: Job) -> None:
-    err.print(f"{job.job_id} on {job.backend} is {job.state}" + (f": {job.error}" if job.error else "") + ".")
+    err.print(
+        f"{job.job_id} on {job.backend} is {job.state}" + (f": {job.error}" if job.error else "") + ".", soft_wrap=True
+    )
 
 
 def backend(
@@ -221,7 +228,7 @@ def reconcile(
         if not open_ or time.monotonic() >= until:
             break
         time.sleep(0.5)
-    err.print(f"{len(open_)} jobs are open.")
+    err.print(f"open jobs: {len(open_)}")
 
 
 @audit_app.command("verify")
