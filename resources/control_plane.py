@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from resources.artifacts import ArtifactStore
@@ -18,7 +19,7 @@ from resources.breaker import Breakers
 from resources.cache import ResultCache
 from resources.controls import Approvals, Controls
 from resources.envelope import Hop, JobEnvelope
-from resources.failures import BackendError, FailureClass, InvariantError
+from resources.failures import BackendError, FailureClass, HybridError, InvariantError
 from resources.ledger import Ledger, job_id_of
 from resources.ledger_tables import Job
 from resources.money import Spending
@@ -83,8 +84,10 @@ class ControlPlane:
         return tuple(sorted(self._factories))
 
     def is_remote(self, name: str) -> bool:
-        """Whether a backend answers later; unknown ones and pseudo-backends do not."""
-        return name in self._factories and self.backend(name).capabilities().remote
+        """Whether a backend answers later; unknown ones, pseudo-backends and those that cannot be made do not."""
+        with suppress(HybridError):
+            return name in self._factories and self.backend(name).capabilities().remote
+        return False
 
     def version(self, name: str) -> str:
         """Version of a backend, asked once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenacity import (
     RetryCallState,
@@ -21,7 +21,7 @@ from tenacity import (
 
 from resources.backends.base import JobHandle, QuantumBackend
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Mitigation
-from resources.failures import BackendError, FailureClass, InvariantError
+from resources.failures import BackendError, FailureClass, InvariantError, secrets
 
 if TYPE_CHECKING:
     import dimod
@@ -107,8 +107,10 @@ def _again(backend: QuantumBackend, key: str, answers: list[Answer], index: int,
     return known is None
 
 
-def is_doubtful(backend: QuantumBackend, error: BackendError) -> bool:
-    """Whether the job may have arrived in spite of the error."""
+def is_doubtful(backend: QuantumBackend, error: Exception) -> bool:
+    """Whether the job may have arrived in spite of the error; of an exception that is no backend's, nobody knows."""
+    if not isinstance(error, BackendError):
+        return backend.capabilities().remote
     return backend.capabilities().remote and not error.not_sent and error.failure_class not in _REFUSED
 
 
@@ -127,6 +129,24 @@ def as_sent(backend: QuantumBackend, envelope: JobEnvelope) -> JobEnvelope:
     if not changes:
         return envelope
     return envelope.model_copy(update={"algorithm": algorithm.model_copy(update=changes)})
+
+
+def without_secrets(result: JobResult) -> JobResult:
+    """The result with a secret's name in place of its value, wherever a backend wrote freely."""
+    known = secrets()
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            for secret, name in known.items():
+                value = value.replace(secret, f"<{name}>")
+            return value
+        if isinstance(value, dict):
+            return {clean(key): clean(item) for key, item in value.items()}
+        return [clean(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return result.model_copy(
+        update={name: clean(getattr(result, name)) for name in ("parameters", "calibration", "sdk_versions")}
+    )
 
 
 def verify(result: JobResult, backend: QuantumBackend, envelope: JobEnvelope) -> None:

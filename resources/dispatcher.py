@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from resources import audit, reconciler
+from resources import reconciler, replays
 from resources.backends.base import Estimate, JobHandle, ProviderStatus
 from resources.control_plane import ControlPlane
 from resources.controls import Mode, signed
@@ -30,8 +30,6 @@ from resources.sending import Sent, lease_seconds, send
 
 #: States of a job that has ended without a result.
 WITHOUT_RESULT = ("failed", "cancelled", "timed_out", "rejected")
-#: The repetition of the first replay of a job; each further one counts up.
-FIRST_REPLAY = 1_000_000
 
 
 class JobFailed(HybridError):
@@ -63,7 +61,11 @@ class Dispatcher(ControlPlane):
         return self._bring(envelope, again=True)
 
     def submit_many(self, envelopes: Sequence[JobEnvelope]) -> list[Job]:
-        """Submit several jobs; those for the same remote backend go to the provider as few submissions as it takes."""
+        """Submit several jobs; those for the same remote backend go to the provider as few submissions as it takes.
+
+        Raises:
+            HybridError: a defect of one of them, after all were sent.
+        """
         if not envelopes:
             return []
         lease = max(lease_seconds(envelope) for envelope in envelopes)
@@ -74,18 +76,32 @@ class Dispatcher(ControlPlane):
             if fresh and self.is_remote(job.backend):
                 together.setdefault(job.backend, []).append((job, envelope))
         done: dict[str, Job] = {}
-        for name, batch in together.items():
-            distinct = list({job.job_id: (job, envelope) for job, envelope in batch}.values())
-            size = max(1, self.backend(name).capabilities().batch)
-            for start in range(0, len(distinct), size):
-                done |= {job.job_id: job for job in send(self, distinct[start : start + size])}
-        # what was refused there goes on alone; so does all that is not remote
-        return [
-            done[job.job_id]
-            if job.job_id in done and done[job.job_id].state != "intended"
-            else self._bring(envelope, again=True)
-            for job, envelope in zip(intended, envelopes, strict=True)
-        ]
+        defects: list[Exception] = []
+        try:
+            for name, batch in together.items():
+                distinct = list({job.job_id: (job, envelope) for job, envelope in batch}.values())
+                size = max(1, self.backend(name).capabilities().batch)
+                for start in range(0, len(distinct), size):
+                    part = distinct[start : start + size]
+                    try:
+                        done |= {job.job_id: job for job in send(self, part)}
+                    except HybridError as defect:
+                        defects.append(defect)
+                        done |= {job.job_id: self.ledger.job(job.job_id) for job, _ in part}
+            # what was refused there goes on alone; so does all that is not remote
+            for job, envelope in zip(intended, envelopes, strict=True):
+                if job.job_id not in done or done[job.job_id].state == "intended":
+                    try:
+                        done[job.job_id] = self._bring(envelope, again=True)
+                    except HybridError as defect:
+                        defects.append(defect)
+                        done[job.job_id] = self.ledger.job(job.job_id)
+        except BaseException:
+            self.ledger.release([job.job_id for job in intended])
+            raise
+        if defects:
+            raise defects[0]
+        return [done[job.job_id] for job in intended]
 
     def intend(self, envelope: JobEnvelope, hold: float) -> Job:
         """Write the intent of a job that goes out together with others: when ``send_held`` says so, or whenever
@@ -246,11 +262,10 @@ class Dispatcher(ControlPlane):
             "intended",
             "asked for again",
             expect=job.state,
-            attempt=job.attempts,
+            version=job.version,
             **fresh_submission(job),
             backend=envelope.backend,
             hop=0,
-            error=None,
             fallback_path="[]",
             began_at=None,
             ended_at=None,
@@ -323,7 +338,7 @@ class Dispatcher(ControlPlane):
             "cancelled",
             f"cancelled by {by}: {reason}",
             expect=job.state,
-            attempt=job.attempts,
+            version=job.version,
             also=lambda tx: self.spending.release(tx, job),
             error=f"input: cancelled by {by}: {reason}",
         )
@@ -341,40 +356,7 @@ class Dispatcher(ControlPlane):
             raise InputError(
                 "--backend", backend, "no backend has this name", f"use one of {', '.join(self.backend_names)}"
             )
-        hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
-        recent = sum(row["action"] == "replay" and row["at"] >= hour_ago for row in self.audit.rows())
-        if recent >= self.policy.replay.per_hour:
-            raise InputError(
-                job_id,
-                "replay",
-                f"{recent} jobs were replayed in the last hour, the policy allows {self.policy.replay.per_hour}",
-                "wait, or raise replay.per_hour in the policy",
-            )
-        envelope = self.envelope(original)
-        changes = {
-            "replay_of": original.envelope_digest,
-            "backend": backend or envelope.backend,
-            "fallback": (),
-            "correlation_id": original.correlation_id,
-        }
-        repetition = FIRST_REPLAY
-        while True:
-            again = JobEnvelope.model_validate({**envelope.model_dump(), **changes, "repetition": repetition})
-            if not self._known(job_id_of(again)):
-                break
-            repetition += 1
-        with self.ledger.transaction() as tx:
-            audit.append(
-                tx,
-                actor=by,
-                action="replay",
-                job_id=job_id_of(again),
-                subject=job_id,
-                reason=reason,
-                policy_version=self.policy.version,
-                detail={"backend": again.backend},
-            )
-            self.ledger.intend(again, tx=tx)
+        again = replays.intend(self, original, by=by, reason=reason, backend=backend)
         return self._bring(again, again=False)
 
     def control(self, backend: str, mode: Mode, *, by: str, reason: str) -> None:
@@ -388,11 +370,6 @@ class Dispatcher(ControlPlane):
                 "backend", backend, "no backend has this name", f"use one of {', '.join(self.backend_names)}"
             )
         self.controls.set(backend, mode, by, reason)
-
-    def _known(self, job_id: str) -> bool:
-        with suppress(HybridError):
-            return bool(self.ledger.job(job_id))
-        return False
 
     def known_job(self, job_id: str) -> Job:
         """The job with this id, or the only one whose id begins so.

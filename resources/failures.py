@@ -131,14 +131,31 @@ def never_connected(error: BaseException) -> bool:
     return bool(names & _UNCONNECTED) and not names & _BROKEN
 
 
+#: A variable of the environment with one of these in its name holds a secret.
+_SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "CREDENTIAL", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY")
+
+
+def secrets() -> dict[str, str]:
+    """Values of the environment that nobody may see, with their names, the longest first."""
+    found = {v: n for n, v in os.environ.items() if len(v) >= 6 and any(word in n.upper() for word in _SECRET)}
+    return dict(sorted(found.items(), key=lambda pair: -len(pair[0])))
+
+
 def redacted(text: str, limit: int = 500) -> str:
     """A foreign text made fit for a table: one line, cut, and without the value of any secret of the environment."""
-    for name, value in os.environ.items():
-        if len(value) >= 6 and any(
-            word in name.upper() for word in ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY")
-        ):
-            text = text.replace(value, f"<{name}>")
+    for value, name in secrets().items():
+        text = text.replace(value, f"<{name}>")
     return " ".join(text.split())[:limit]
+
+
+def presentable(error: Exception) -> HybridError:
+    """An exception fit to be raised and recorded: one of ours without secrets, a foreign one (which may quote what it
+    was given) as a ``BackendError`` of class ``internal`` with its type and first line."""
+    if isinstance(error, BackendError):
+        return _rebuilt(type(error), redacted(str(error)), error.failure_class, error.retry_after, error.not_sent)
+    if isinstance(error, HybridError):
+        return error
+    return BackendError(redacted(f"{type(error).__name__}: {error}".split("\n")[0]), FailureClass.INTERNAL)
 
 
 class InvariantError(HybridError):

@@ -16,7 +16,7 @@ from resources import audit
 from resources.backends.base import JobHandle
 from resources.control_plane import ControlPlane, as_json, chain_of, hops_of, next_key
 from resources.envelope import Hop, JobEnvelope, JobResult
-from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, TimedOut, redacted
+from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, TimedOut, presentable, redacted
 from resources.ledger_tables import Job
 
 #: Failure classes that a breaker counts.
@@ -30,7 +30,6 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
         BackendError: class ``circuit`` or ``internal``, a defect; the row says so as well.
     """
     kind, reason = error.failure_class, redacted(str(error))
-    forgotten(plane, job)
     chain, stop = chain_of(envelope), CONSEQUENCE[error.failure_class] == "stop"
     following = chain[job.hop + 1] if job.hop + 1 < len(chain) and not stop else None
     hops = [*hops_of(job), Hop(backend=job.backend, failure_class=kind, reason=reason, next_backend=following)]
@@ -58,26 +57,30 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
             "timed_out" if isinstance(error, TimedOut) else "failed",
             path[:2000],
             expect=job.state,
-            attempt=job.attempts,
+            version=job.version,
             also=record,
             error=f"{kind}: {path}"[:2000],
             fallback_path=as_json(hops),
         )
+        forgotten(plane, job)
         if kind in (FailureClass.CIRCUIT, FailureClass.INTERNAL):
-            raise error
+            raise presentable(error)
         return ended
-    return plane.ledger.move(
+    moved = plane.ledger.move(
         job.job_id,
         "intended",
         f"to {following} after {job.backend}: {reason}",
         expect=job.state,
-        attempt=job.attempts,
+        version=job.version,
         also=record,
         **fresh_submission(job),
         backend=following,
         hop=job.hop + 1,
         fallback_path=as_json(hops),
     )
+    # last: had another process been faster, it would need what was kept
+    forgotten(plane, job)
+    return moved
 
 
 def answers_again(plane: ControlPlane, backend: str) -> None:
@@ -90,7 +93,7 @@ def answers_again(plane: ControlPlane, backend: str) -> None:
 def forgotten(plane: ControlPlane, job: Job) -> None:
     """What this side kept for a submission that has ended may go."""
     if job.provider_id is not None:
-        with suppress(HybridError):
+        with suppress(HybridError, OSError):
             plane.backend(job.backend).forget(JobHandle(job.backend, job.provider_id, job.provider_key))
 
 
@@ -99,6 +102,7 @@ def fresh_submission(job: Job) -> dict[str, Any]:
     return {
         "provider_key": next_key(job.provider_key),
         "provider_id": None,
+        "error": None,
         "resubmissions": 0,
         "unreadable": 0,
         "looks": 0,
@@ -109,12 +113,10 @@ def fresh_submission(job: Job) -> dict[str, Any]:
     }
 
 
-def fail(plane: ControlPlane, job: Job, error: Exception, reraise: bool = True) -> Job:
-    """Record a defect and raise it."""
-    kind = error.failure_class if isinstance(error, HybridError) else FailureClass.INTERNAL
-    # the text of a foreign exception may quote what it was given: its first line is enough
-    text = str(error) if isinstance(error, HybridError) else f"{type(error).__name__}: {error}".split("\n")[0]
-    reason = redacted(text)
+def fail(plane: ControlPlane, job: Job, error: Exception) -> Job:
+    """End a job by a defect."""
+    known = presentable(error)
+    kind, reason = known.failure_class, redacted(str(known))
     hops = [*hops_of(job), Hop(backend=job.backend, failure_class=kind, reason=reason)]
 
     def record(tx: sa.Connection) -> None:
@@ -129,19 +131,16 @@ def fail(plane: ControlPlane, job: Job, error: Exception, reraise: bool = True) 
             policy_version=plane.policy.version,
         )
 
-    failed = plane.ledger.move(
+    return plane.ledger.move(
         job.job_id,
         "failed",
         reason,
         expect=job.state,
-        attempt=job.attempts,
+        version=job.version,
         also=record,
         error=f"{kind}: {reason}",
         fallback_path=as_json(hops),
     )
-    if reraise:
-        raise error
-    return failed
 
 
 def ask(plane: ControlPlane, job: Job, why: str) -> Job:
@@ -160,7 +159,7 @@ def ask(plane: ControlPlane, job: Job, why: str) -> Job:
         )
 
     return plane.ledger.move(
-        job.job_id, "awaiting_approval", why, expect=job.state, also=record, look_at=None, claimed_until=None
+        job.job_id, "awaiting_approval", why, expect=job.state, version=job.version, also=record, look_at=None
     )
 
 
@@ -188,7 +187,7 @@ def answer_from_cache(plane: ControlPlane, job: Job, source: str, reference: str
         "succeeded",
         f"the result of {source} answers",
         expect="intended",
-        attempt=job.attempts,
+        version=job.version,
         also=record,
         result_ref=stored,
         evidence_class=str(result.evidence_class),

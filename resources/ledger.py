@@ -46,8 +46,7 @@ def job_id_of(envelope: JobEnvelope) -> str:
 class Ledger(Catalogue):
     """Durable job states and landed files. A method is one transaction of its own, or part of the one given as ``tx``.
 
-    Raises:
-        InputError: the database cannot be opened or written, or is none.
+    Raises InputError where the database cannot be opened or written, or is none.
     """
 
     # --- jobs: intents and moves --------------------------------------------------------------------------------------
@@ -119,7 +118,7 @@ class Ledger(Catalogue):
         detail: str = "",
         *,
         expect: str | tuple[str, ...] | None = None,
-        attempt: int | None = None,
+        version: int | None = None,
         through: str | None = None,
         also: Callable[[sa.Connection], None] | None = None,
         tx: sa.Connection | None = None,
@@ -132,9 +131,9 @@ class Ledger(Catalogue):
 
         Raises:
             InvariantError: the change is not legal.
-            Conflict: ``expect`` or ``attempt`` does not hold any more.
+            Conflict: ``expect`` or ``version`` does not hold any more.
         """
-        (moved,) = self.move_many([Move(job_id, state, detail, expect, attempt, through, also, columns)], tx=tx)
+        (moved,) = self.move_many([Move(job_id, state, detail, expect, version, through, also, columns)], tx=tx)
         if isinstance(moved, Conflict):
             raise moved
         return moved
@@ -184,33 +183,38 @@ class Ledger(Catalogue):
             values |= {"look_at": None, "claimed_until": None}
         if move.state in TERMINAL:
             values["ended_at"] = now
-        statement = change(expected, move.attempt is not None, len(steps), steps[0], tuple(values))
+        statement = change(expected, move.version is not None, len(steps), steps[0], tuple(values))
         parameters = {f"new_{name}": value for name, value in values.items()}
-        row = tx.execute(statement, parameters | {"job": move.job_id, "attempt": move.attempt, "now": now}).first()
+        row = tx.execute(statement, parameters | {"job": move.job_id, "read": move.version, "now": now}).first()
         if row is not None:
             return _job(row)
-        # nothing was changed: why?
         job = _get(tx, move.job_id)
         if expected is not None and job.state not in expected:
             raise Conflict(f"job {job.job_id} is {job.state}, not {' or '.join(expected)}")
-        if move.attempt is not None and job.attempts != move.attempt:
-            raise Conflict(f"job {job.job_id} is in attempt {job.attempts}, not {move.attempt}")
         if steps[0] in TRANSITIONS[job.state]:
-            raise Conflict(f"job {job.job_id} was changed at the same moment")
+            raise Conflict(f"job {job.job_id} has moved on")
         raise InvariantError(f"job {job.job_id} cannot go from {job.state} to {steps[0]}")
 
     @patient
-    def touch(self, job_id: str, *, tx: sa.Connection | None = None, **columns: Any) -> Job:
+    def touch(self, job_id: str, *, read: Job | None = None, tx: sa.Connection | None = None, **columns: Any) -> Job:
         """Set columns of a job without changing its state (``look_at``, ``looks`` …); no event is recorded.
+
+        Args:
+            read: the job as it was read; nothing may have moved it since.
 
         Raises:
             InvariantError: there is no such job, or the column is ``move``'s.
+            Conflict: ``read`` does not hold any more.
         """
         if set(columns) & {"job_id", "state", "version"}:
             raise InvariantError(f"only a move changes {', '.join(columns)}")
         with self.joined(tx) as tx:
-            row = tx.execute(JOBS.update().where(JOBS.c.job_id == job_id).values(**columns).returning(JOBS)).first()
-            return _job(row) if row is not None else _get(tx, job_id)
+            same = JOBS.c.version == read.version if read is not None else sa.true()
+            chosen = JOBS.update().where(JOBS.c.job_id == job_id, same)
+            row = tx.execute(chosen.values(**columns).returning(JOBS)).first()
+            if row is None:
+                raise Conflict(f"job {_get(tx, job_id).job_id} has moved on")
+            return _job(row)
 
     # --- jobs: leases -------------------------------------------------------------------------------------------------
 
@@ -229,7 +233,7 @@ class Ledger(Catalogue):
 
     @patient
     def release(self, job_ids: Iterable[str], look_at: datetime | None = None) -> None:
-        """Give up this process's leases.
+        """Give up this process's leases; those of jobs that are being sent stay.
 
         Args:
             look_at: when those that are still open are to be looked at next; by default that stays as it is.
@@ -237,7 +241,7 @@ class Ledger(Catalogue):
         values: dict[str, Any] = {"claimed_until": None}
         if look_at is not None:
             values["look_at"] = sa.case((JOBS.c.state.in_(OPEN), look_at), else_=JOBS.c.look_at)
-        mine = JOBS.c.job_id.in_(list(job_ids)) & (JOBS.c.claimed_by == this_process())
+        mine = JOBS.c.job_id.in_(list(job_ids)) & (JOBS.c.claimed_by == this_process()) & (JOBS.c.state != "submitting")
         with self.transaction() as tx:
             tx.execute(JOBS.update().where(mine).values(**values))
 

@@ -18,17 +18,17 @@ _BEFORE = {state: tuple(s for s in TRANSITIONS if state in TRANSITIONS[s]) for s
 
 @lru_cache(maxsize=1024)
 def change(
-    expected: tuple[str, ...] | None, attempt: bool, steps: int, first: str, columns: tuple[str, ...]
+    expected: tuple[str, ...] | None, version: bool, steps: int, first: str, columns: tuple[str, ...]
 ) -> sa.Executable:
     """The update of a job by a move; it changes nothing and returns no row where the move does not fit.
 
-    Parameters: ``job``, ``attempt`` (where it counts), ``now``, and ``new_<column>`` for each of ``columns``.
+    Parameters: ``job``, ``read`` (the version, where it counts), ``now``, and ``new_<column>`` for each of ``columns``.
     """
     # written out: a list as a parameter would be expanded at every call
     states: list[Any] = [sa.literal_column(f"'{s}'") for s in _BEFORE[first] if expected is None or s in expected]
     update = JOBS.update().where(JOBS.c.job_id == sa.bindparam("job"), JOBS.c.state.in_(states))
-    if attempt:
-        update = update.where(JOBS.c.attempts == sa.bindparam("attempt"))
+    if version:
+        update = update.where(JOBS.c.version == sa.bindparam("read"))
     values: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=JOBS.c[name].type) for name in columns}
     values["version"] = JOBS.c.version + steps
     if "look_at" not in values:

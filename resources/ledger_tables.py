@@ -300,8 +300,8 @@ class Move:
     Attributes:
         job_id, state, detail: which job, to which state, and what the event says about it.
         expect: refuse unless the job is in this state (one of these states) now: an optimistic claim.
-        attempt: refuse unless this is still the current attempt: a process that was given up for dead and comes back
-            cannot overwrite what its successor did.
+        version: refuse unless nothing has moved the job since it was read: a process that was given up for dead and
+            comes back cannot overwrite what its successor did.
         through: a state passed on the way, recorded in the same transaction.
         also: called with the connection after the change, in the same transaction.
         columns: further columns of ``jobs`` to set.
@@ -311,7 +311,7 @@ class Move:
     state: str
     detail: str = ""
     expect: str | tuple[str, ...] | None = None
-    attempt: int | None = None
+    version: int | None = None
     through: str | None = None
     also: Callable[[sa.Connection], None] | None = None
     columns: dict[str, Any] = field(default_factory=dict)

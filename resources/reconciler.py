@@ -17,11 +17,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from resources import audit
-from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
+from resources.backends.base import JobHandle, ProviderStatus
 from resources.control_plane import ControlPlane
 from resources.envelope import JobEnvelope
-from resources.failures import BackendError, FailureClass, HybridError, TimedOut, redacted
+from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, TimedOut, presentable, redacted
 from resources.fallback import ask, fail, hop
+from resources.gates import total_is_spent
 from resources.ledger import Conflict, is_alive
 from resources.ledger_tables import ENVELOPES, JOBS, TERMINAL, Job
 from resources.sending import Sent, collect, lease_seconds, send
@@ -32,6 +33,8 @@ SOONEST, LATEST, SHARE = 0.25, 60.0, 0.2
 UNREACHABLE = 5.0
 #: Looks at a result that cannot be read before the next backend is asked, and at a cancel that is not confirmed.
 UNREADABLE, UNCONFIRMED = 3, 20
+#: How the error of a job begins that is out and told to stop.
+STOPPING = "transient: it is being stopped: "
 #: Submissions of one key that may vanish without a trace before the next backend is asked; a local run cannot
 #: have been paid for, so it may be repeated more often.
 RESUBMISSIONS, LOCAL_RESUBMISSIONS = 1, 5
@@ -65,11 +68,23 @@ def reconcile(plane: ControlPlane, *, limit: int = 200, local: bool = True) -> R
     round_ = Reconciled()
     due = plane.ledger.due(limit, LEASE)
     round_.looked = len(due)
+    try:
+        _round(plane, round_, due, local)
+    except BaseException:
+        # interrupted, or the ledger is in trouble: others need not wait for the leases to run out
+        with suppress(Exception):
+            plane.ledger.release([job.job_id for job in due])
+        raise
+    return round_
+
+
+def _round(plane: ControlPlane, round_: Reconciled, due: Sequence[Job], local: bool) -> None:
     batch: list[Sent] = []
     for job in due:
         try:
             batch.append((job, plane.envelope(job)))
         except HybridError as error:
+            round_.problems.append(redacted(f"{type(error).__name__}: {error}"))
             _guard(plane, round_, job, partial(fail, plane, job, error))
     order = {"submitting": 0, "ambiguous": 1, "submitted": 2, "running": 2, "intended": 3}
     batch.sort(key=lambda sent: (order[sent[0].state], sent[0].backend))
@@ -87,7 +102,6 @@ def reconcile(plane: ControlPlane, *, limit: int = 200, local: bool = True) -> R
             step = take_over if phase == 0 else look_for
             for job, envelope in jobs:
                 _guard(plane, round_, job, partial(step, plane, job, envelope))
-    return round_
 
 
 def recent(plane: ControlPlane, since: datetime | None, watched: Collection[str] = ()) -> list[tuple[Job, str]]:
@@ -109,7 +123,7 @@ def recent(plane: ControlPlane, since: datetime | None, watched: Collection[str]
 def _parts(plane: ControlPlane, name: str, jobs: list[Sent]) -> Iterable[list[Sent]]:
     """As many jobs in one submission as the backend takes."""
     size = 1
-    with suppress(BackendError):
+    with suppress(HybridError):
         size = max(1, plane.backend(name).capabilities().batch)
     for start in range(0, len(jobs), size):
         yield jobs[start : start + size]
@@ -142,9 +156,8 @@ def later(plane: ControlPlane, job: Job, seconds: float | None = None, **columns
     now = datetime.now(UTC)
     out = (now - (job.sent_at or now)).total_seconds()
     pause = seconds if seconds is not None else min(max(SHARE * out, SOONEST), LATEST)
-    return plane.ledger.touch(
-        job.job_id, look_at=now + timedelta(seconds=pause), looks=job.looks + 1, claimed_until=None, **columns
-    )
+    columns |= {"look_at": now + timedelta(seconds=pause), "looks": job.looks + 1, "claimed_until": None}
+    return plane.ledger.touch(job.job_id, read=job, **columns)
 
 
 def take_over(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
@@ -154,7 +167,7 @@ def take_over(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
         "ambiguous",
         "its sender died while submitting",
         expect="submitting",
-        attempt=job.attempts,
+        version=job.version,
     )
     return look_for(plane, claimed, envelope)
 
@@ -168,8 +181,12 @@ def is_abandoned(job: Job, envelope: JobEnvelope) -> bool:
 
 def look_for(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
     """Adopt an ambiguous job if its backend knows the key; send it once more only if it definitely is not there."""
-    backend = plane.backend(job.backend)
-    can = backend.capabilities()
+    try:
+        backend = plane.backend(job.backend)
+        can = backend.capabilities()
+        handle = backend.find(job.provider_key) if can.lookup else None
+    except Exception as error:
+        return _unheard(plane, job, envelope, presentable(error))
     if not can.lookup:
         return ask(
             plane,
@@ -177,19 +194,13 @@ def look_for(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
             f"the answer of {job.backend} was lost and it offers no lookup: see whether it has a job with key "
             f"{job.provider_key}; approving sends it once more",
         )
-    try:
-        handle = backend.find(job.provider_key)
-    except BackendError as error:
-        if error.failure_class in (FailureClass.INPUT, FailureClass.CIRCUIT, FailureClass.INTERNAL):
-            raise
-        return later(plane, job)
     if handle is not None:
         return plane.ledger.move(
             job.job_id,
             "submitted",
             f"found at {job.backend} by its key",
             expect="ambiguous",
-            attempt=job.attempts,
+            version=job.version,
             also=_record(plane, job, "adopt", f"found by its key as {handle.provider_id}"),
             provider_id=handle.provider_id,
             look_at=datetime.now(UTC),
@@ -204,6 +215,9 @@ def look_for(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
     if (job.error or "").startswith(FailureClass.BACKEND):
         # it was refused after all, and this backend is not asked twice
         return hop(plane, job, envelope, BackendError((job.error or "").partition(": ")[2]))
+    if (job.error or "").startswith(FailureClass.INTERNAL):
+        # a defect, known when it happened: what it did not send must not be sent by it again
+        return fail(plane, job, BackendError((job.error or "").partition(": ")[2], FailureClass.INTERNAL))
     if job.resubmissions >= (RESUBMISSIONS if can.remote else LOCAL_RESUBMISSIONS):
         vanished = BackendError(f"{job.resubmissions + 1} submissions never arrived at {job.backend}")
         return hop(plane, job, envelope, vanished)
@@ -213,12 +227,23 @@ def look_for(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
         "intended",
         why,
         expect="ambiguous",
-        attempt=job.attempts,
+        version=job.version,
         also=_record(plane, job, "not_there", why),
         resubmissions=job.resubmissions + 1,
         look_at=datetime.now(UTC),
         claimed_until=None,
     )
+
+
+def _unheard(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: HybridError) -> Job:
+    """Nobody can say whether a backend has a job: ask again, until the total budget is spent."""
+    if job.looks >= UNCONFIRMED and total_is_spent(job, envelope):
+        unknown = f"it was asked {job.looks} times whether it has the job and could not say: {error}"
+        return hop(plane, job, envelope, TimedOut(unknown, FailureClass.BACKEND))
+    after = later(plane, job)
+    if CONSEQUENCE[error.failure_class] == "stop":
+        raise error
+    return after
 
 
 def _record(plane: ControlPlane, job: Job, action: str, reason: str) -> Callable[[sa.Connection], None]:
@@ -238,22 +263,27 @@ def _record(plane: ControlPlane, job: Job, action: str, reason: str) -> Callable
 
 def look(plane: ControlPlane, name: str, batch: Sequence[Sent]) -> list[Job]:
     """Ask one backend, in one call, about jobs it has taken, and act on what it says."""
-    backend = plane.backend(name)
-    missing = backend.available()
-    if missing:
-        # it cannot be asked from here at all; the jobs are where they were
-        return [later(plane, job, UNREACHABLE) for job, _ in batch]
     handles = {job.job_id: JobHandle(name, job.provider_id or "", job.provider_key) for job, _ in batch}
-    try:
-        found = backend.statuses(list(handles.values()))
-    except BackendError:
-        found = {}
+    found: dict[JobHandle, ProviderStatus] = {}
+    pause: float | None = None
     done: list[Job] = []
     defects: list[Exception] = []
+    try:
+        backend = plane.backend(name)
+        if backend.available():
+            # it cannot be asked from here at all; the jobs are where they were
+            pause = UNREACHABLE
+        else:
+            found = backend.statuses(list(handles.values()))
+    except BackendError:
+        pass
+    except Exception as error:
+        # a defect, but the jobs' time goes by all the same
+        defects.append(presentable(error))
     for job, envelope in batch:
         handle = handles[job.job_id]
         try:
-            done.append(_act(plane, backend, job, envelope, handle, found.get(handle)))
+            done.append(_act(plane, job, envelope, handle, found.get(handle), pause))
         except Conflict:
             continue
         except Exception as error:
@@ -265,11 +295,11 @@ def look(plane: ControlPlane, name: str, batch: Sequence[Sent]) -> list[Job]:
 
 def _act(
     plane: ControlPlane,
-    backend: QuantumBackend,
     job: Job,
     envelope: JobEnvelope,
     handle: JobHandle,
     status: ProviderStatus | None,
+    pause: float | None,
 ) -> Job:
     if status is ProviderStatus.SUCCEEDED:
         return _fetch(plane, job, envelope, handle)
@@ -281,7 +311,7 @@ def _act(
             "cancelled",
             f"{job.backend} says that it was cancelled",
             expect=job.state,
-            attempt=job.attempts,
+            version=job.version,
             also=lambda tx: plane.spending.release(tx, job),
             error=f"backend: {job.backend} cancelled it",
         )
@@ -291,11 +321,11 @@ def _act(
             "running",
             f"as {job.backend} says",
             expect="submitted",
-            attempt=job.attempts,
+            version=job.version,
             started_at=datetime.now(UTC),
         )
     overdue = _overdue(job, envelope, status)
-    return _stop(plane, backend, job, envelope, handle, overdue) if overdue else later(plane, job)
+    return _stop(plane, job, envelope, handle, overdue) if overdue else later(plane, job, pause)
 
 
 def _overdue(job: Job, envelope: JobEnvelope, status: ProviderStatus | None) -> str | None:
@@ -313,20 +343,24 @@ def _overdue(job: Job, envelope: JobEnvelope, status: ProviderStatus | None) -> 
     return None
 
 
-def _stop(
-    plane: ControlPlane, backend: QuantumBackend, job: Job, envelope: JobEnvelope, handle: JobHandle, why: str
-) -> Job:
-    """Cancel a job that is overdue; only when it has stopped is the next backend asked."""
+def _stop(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHandle, why: str) -> Job:
+    """Cancel a job that is overdue; only when it has stopped, or has been told so in vain often enough, is the next
+    backend asked."""
+    if not (job.error or "").startswith(STOPPING):
+        # from now on the looks count the cancels
+        job = plane.ledger.touch(job.job_id, read=job, looks=0, error=f"{STOPPING}{why}")
     status = None
-    with suppress(BackendError):
+    with suppress(Exception):
+        backend = plane.backend(job.backend)
         backend.cancel(handle)
         status = backend.status(handle)
     if status is ProviderStatus.SUCCEEDED:
         return _fetch(plane, job, envelope, handle)
     if status in (ProviderStatus.CANCELLED, ProviderStatus.FAILED):
         return hop(plane, job, envelope, TimedOut(why))
-    if job.looks > UNCONFIRMED:
-        return hop(plane, job, envelope, TimedOut(f"{why}; {job.backend} does not confirm that it has stopped"))
+    if job.looks >= UNCONFIRMED:
+        silent = f"{why}; {job.backend} does not confirm that it has stopped"
+        return hop(plane, job, envelope, TimedOut(silent, FailureClass.BACKEND))
     return later(plane, job, SOONEST * 4)
 
 

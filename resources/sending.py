@@ -4,7 +4,7 @@ Here: the transaction that claims, reserves money and writes the intent; what ea
 result. Not here: verdicts (``gates``), retries (``delivery``), what happens after a no (``fallback``), looking at jobs
 that are out (``reconciler``).
 
-Who may change a job: the process that holds its lease. Every change names the state (and, while sending, the attempt)
+Who may change a job: the process that holds its lease. Every change names the state and the version of the row that
 it starts from, so of two processes one goes on and the other sees ``Conflict`` and looks again.
 """
 
@@ -24,11 +24,11 @@ from resources.backends.base import JobHandle, QuantumBackend
 from resources.cache import Entry
 from resources.control_plane import ControlPlane, chain_of, hops_of
 from resources.database import patient
-from resources.delivery import Outgoing, as_sent, deliver, is_doubtful, verify
+from resources.delivery import Outgoing, as_sent, deliver, is_doubtful, verify, without_secrets
 from resources.envelope import EvidenceClass, JobEnvelope
-from resources.failures import BackendError, FailureClass, InvariantError, TimedOut, redacted
+from resources.failures import BackendError, FailureClass, HybridError, InvariantError, TimedOut, presentable
 from resources.fallback import answer_from_cache, answers_again, ask, fail, hop
-from resources.gates import HOLD_SECONDS, Ask, Go, Wait, examine, total_is_spent
+from resources.gates import HOLD_SECONDS, LONGEST_HOLD, Ask, Go, Wait, examine, total_is_spent
 from resources.ledger import Conflict, this_process
 from resources.ledger_tables import Job, Move
 from resources.policy import CACHED, REVIEW
@@ -50,35 +50,85 @@ def send(plane: ControlPlane, batch: Sequence[Sent]) -> list[Job]:
     Raises:
         HybridError: class ``internal`` or ``circuit``, a defect, which the job's row records as well.
     """
-    done: list[Job] = []
     ready: list[tuple[Job, JobEnvelope, Go]] = []
+    record = _Record(plane)
     name = batch[0][0].backend
     known = _known_results(plane, name, batch)
     mode = plane.controls.mode(name)
-    for job, envelope in batch:
+
+    def prepare(job: Job, envelope: JobEnvelope) -> Job | None:
         early = _without_sending(plane, job, envelope, known.get(job.job_id))
         if early is not None:
-            done.append(early)
-            continue
+            return early
         verdict = examine(plane, job, envelope, mode)
-        if isinstance(verdict, Go):
-            ready.append((job, envelope, verdict))
-        elif isinstance(verdict, BackendError):
-            done.append(hop(plane, job, envelope, verdict))
-        elif isinstance(verdict, Ask):
-            done.append(ask(plane, job, verdict.why))
-        else:
-            done.append(_hold(plane, job, envelope, verdict))
+        if isinstance(verdict, BackendError):
+            return hop(plane, job, envelope, verdict)
+        if isinstance(verdict, Ask):
+            return ask(plane, job, verdict.why)
+        if isinstance(verdict, Wait):
+            return _hold(plane, job, envelope, verdict)
+        ready.append((job, envelope, verdict))
+        return None
+
+    for job, envelope in batch:
+        record.of(job, partial(prepare, job, envelope))
     if ready:
-        claims = _claim(plane, ready)
+        try:
+            claims = _claim(plane, ready)
+            _deliver(plane, claims.claimed, record)
+        except BaseException:
+            _give_back(plane, ready)
+            raise
         for job, envelope in claims.full:
             wait = Wait(f"{name} has {_cap(plane, name)} jobs, as many as it may")
-            done.append(_hold(plane, job, envelope, wait))
+            record.of(job, partial(_hold, plane, job, envelope, wait))
         for job, envelope, no in claims.refused:
-            done.append(hop(plane, job, envelope, BackendError(no, FailureClass.CAPABILITY, not_sent=True)))
-        done += [plane.ledger.job(job_id) for job_id in claims.lost]
-        done += _deliver(plane, claims.claimed)
-    return done
+            error = BackendError(no, FailureClass.CAPABILITY, not_sent=True)
+            record.of(job, partial(hop, plane, job, envelope, error))
+        record.done += [plane.ledger.job(job_id) for job_id in claims.lost]
+    if record.defects:
+        raise record.defects[0] from None
+    return record.done
+
+
+@dataclass
+class _Record:
+    """What became of the jobs of a batch; the trouble of one never stops the others."""
+
+    plane: ControlPlane
+    done: list[Job] = field(default_factory=list)
+    defects: list[Exception] = field(default_factory=list)
+
+    def of(self, job: Job, step: Callable[[], Job | None]) -> None:
+        """Take a step with one job; ``None``: it is not done yet. A defect ends the job and is kept."""
+        try:
+            after = step()
+        except Conflict:
+            after = self.plane.ledger.job(job.job_id)
+        except sa.exc.OperationalError:
+            # the ledger itself is in trouble: that says nothing about the job
+            raise
+        except Exception as error:
+            self.defects.append(presentable(error))
+            after = self.plane.ledger.job(job.job_id)
+            if after.version == job.version:
+                after = fail(self.plane, job, error)
+        if after is not None:
+            self.done.append(after)
+
+
+def _give_back(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) -> None:
+    """Interrupted: this process may live on, so the claims are given back and the next caller looks again."""
+    for job, _, _ in ready:
+        with suppress(Exception):
+            plane.ledger.move(
+                job.job_id,
+                "ambiguous",
+                "interrupted while submitting",
+                expect="submitting",
+                version=job.version + 1,
+                claimed_until=None,
+            )
 
 
 def _known_results(plane: ControlPlane, name: str, batch: Sequence[Sent]) -> dict[str, Entry]:
@@ -109,7 +159,8 @@ def _without_sending(plane: ControlPlane, job: Job, envelope: JobEnvelope, known
     if known is not None:
         return answer_from_cache(plane, job, known.job_id, known.result_ref)
     if job.hop > 0 and total_is_spent(job, envelope) and not _is_classical(plane, job.backend):
-        return hop(plane, job, envelope, TimedOut(f"the total budget of {envelope.timeout.total:g} s is spent"))
+        spent = TimedOut(f"the total budget of {envelope.timeout.total:g} s is spent", not_sent=True)
+        return hop(plane, job, envelope, spent)
     return None
 
 
@@ -127,9 +178,11 @@ def _hold(plane: ControlPlane, job: Job, envelope: JobEnvelope, wait: Wait) -> J
     if waited > envelope.timeout.queue and job.looks and not wait.forever:
         error = BackendError(f"{wait.why}, for {waited:.0f} s by now", FailureClass.SATURATION, not_sent=True)
         return hop(plane, job, envelope, error)
-    columns: dict[str, Any] = {"look_at": now + timedelta(seconds=HOLD_SECONDS), "looks": job.looks + 1}
+    # the longer it waits the seldomer, so that many held jobs leave room for the others
+    pause = min(max(HOLD_SECONDS, waited / 5), LONGEST_HOLD) if job.looks else HOLD_SECONDS
+    columns: dict[str, Any] = {"look_at": now + timedelta(seconds=pause), "looks": job.looks + 1}
     if job.looks:
-        return plane.ledger.touch(job.job_id, claimed_until=None, **columns)
+        return plane.ledger.touch(job.job_id, read=job, claimed_until=None, **columns)
     return plane.ledger.move(
         job.job_id, "intended", f"held back: {wait.why}", expect="intended", claimed_until=None, **columns
     )
@@ -164,7 +217,7 @@ def _claim(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) ->
                 "submitting",
                 f"to {name}",
                 expect="intended",
-                attempt=job.attempts,
+                version=job.version,
                 columns={
                     "attempts": job.attempts + 1,
                     "claimed_by": this_process(),
@@ -215,57 +268,29 @@ def _cap(plane: ControlPlane, name: str) -> int | None:
     return plane.policy.limits[name].open_jobs if name in plane.policy.limits else None
 
 
-def _deliver(plane: ControlPlane, claimed: Sequence[Sent]) -> list[Job]:
-    """Hand claimed jobs to their backend and record every answer; a defect is raised after all are recorded."""
-    done: list[Job] = []
-    defects: list[Exception] = []
+def _deliver(plane: ControlPlane, claimed: Sequence[Sent], record: _Record) -> None:
+    """Hand claimed jobs to their backend and record every answer."""
     outgoing: list[tuple[Job, JobEnvelope, Outgoing]] = []
 
-    def recorded(job: Job, step: Callable[[], Job]) -> None:
-        try:
-            done.append(step())
-        except Conflict:
-            done.append(plane.ledger.job(job.job_id))
-        except Exception as error:
-            defects.append(error)
-            if plane.ledger.job(job.job_id).state == "submitting":
-                fail(plane, job, error, reraise=False)
-
-    def pack(job: Job, envelope: JobEnvelope) -> Job:
+    def pack(job: Job, envelope: JobEnvelope) -> None:
         sent = as_sent(plane.backend(job.backend), envelope)
         outgoing.append((job, envelope, Outgoing(sent, plane.payload(envelope), job.provider_key)))
-        return job
 
-    try:
-        for job, envelope in claimed:
-            recorded(job, partial(pack, job, envelope))
-        done.clear()
-        if outgoing:
-            backend = plane.backend(outgoing[0][0].backend)
-            answers = _answers(backend, [out for _, _, out in outgoing])
-            taken: list[tuple[Job, JobHandle]] = []
-            for (job, envelope, _), answer in zip(outgoing, answers, strict=True):
-                if isinstance(answer, JobHandle) and backend.capabilities().remote:
-                    taken.append((job, answer))
-                else:
-                    recorded(job, partial(_answered, plane, backend, job, envelope, answer))
-            done += _submitted(plane, taken)
-    except BaseException:
-        # interrupted: this process may live on, so the claims are given back and the next caller looks again
-        for job, _ in claimed:
-            with suppress(Exception):
-                plane.ledger.move(
-                    job.job_id,
-                    "ambiguous",
-                    "interrupted while submitting",
-                    expect="submitting",
-                    attempt=job.attempts,
-                    claimed_until=None,
-                )
-        raise
-    if defects:
-        raise defects[0]
-    return done
+    for job, envelope in claimed:
+        record.of(job, partial(pack, job, envelope))
+    if not outgoing:
+        return
+    backend = plane.backend(outgoing[0][0].backend)
+    answers = _answers(backend, [out for _, _, out in outgoing])
+    taken: list[tuple[Job, JobHandle]] = []
+    for (job, envelope, _), answer in zip(outgoing, answers, strict=True):
+        if isinstance(answer, JobHandle) and backend.capabilities().remote:
+            taken.append((job, answer))
+        else:
+            record.of(job, partial(_answered, plane, backend, job, envelope, answer))
+            if not isinstance(answer, JobHandle | BackendError) and backend.capabilities().remote:
+                record.defects.append(presentable(answer))
+    record.done += _submitted(plane, taken)
 
 
 def _submitted(plane: ControlPlane, taken: Sequence[tuple[Job, JobHandle]]) -> list[Job]:
@@ -280,7 +305,7 @@ def _submitted(plane: ControlPlane, taken: Sequence[tuple[Job, JobHandle]]) -> l
             "submitted",
             f"{job.backend} has it as {handle.provider_id}",
             expect="submitting",
-            attempt=job.attempts,
+            version=job.version,
             columns={"provider_id": handle.provider_id, "look_at": look_at, "claimed_until": None},
         )
         for job, handle in taken
@@ -293,7 +318,7 @@ def _submitted(plane: ControlPlane, taken: Sequence[tuple[Job, JobHandle]]) -> l
 
 
 def _answers(backend: QuantumBackend, outgoing: list[Outgoing]) -> list[JobHandle | Exception]:
-    """One answer per job; what no backend may raise is a defect of each of them."""
+    """One answer per job; what no backend may raise is a defect, of each of them."""
     try:
         return list(deliver(backend, outgoing))
     except Exception as error:
@@ -303,22 +328,23 @@ def _answers(backend: QuantumBackend, outgoing: list[Outgoing]) -> list[JobHandl
 def _answered(
     plane: ControlPlane, backend: QuantumBackend, job: Job, envelope: JobEnvelope, answer: JobHandle | Exception
 ) -> Job:
-    if not isinstance(answer, JobHandle | BackendError):
-        raise answer
     if isinstance(answer, JobHandle):
         # a local backend has the result already: nobody ever sees its job as submitted and without one
         return collect(plane, job, envelope, answer)
     if is_doubtful(backend, answer):
+        known = presentable(answer)
         return plane.ledger.move(
             job.job_id,
             "ambiguous",
-            redacted(f"{backend.name} may have it: {answer}"),
+            f"{backend.name} may have it: {known}",
             expect="submitting",
-            attempt=job.attempts,
-            error=redacted(f"{answer.failure_class}: {answer}"),
+            version=job.version,
+            error=f"{known.failure_class}: {known}",
             claimed_until=None,
             look_at=datetime.now(UTC) + timedelta(seconds=backend.capabilities().settling_seconds),
         )
+    if not isinstance(answer, BackendError):
+        raise answer
     return hop(plane, job, envelope, answer)
 
 
@@ -332,7 +358,7 @@ def collect(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHan
     backend = plane.backend(job.backend)
     can = backend.capabilities()
     try:
-        result = backend.result(handle)
+        result = without_secrets(backend.result(handle))
         verify(result, backend, envelope)
     except InvariantError as error:
         if can.remote:
@@ -342,6 +368,11 @@ def collect(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHan
         if can.remote:
             raise
         return hop(plane, job, envelope, error)
+    except HybridError:
+        raise
+    except Exception as error:
+        # a defect of ours, but the job is out and may be paid for: it is read again before it is given up
+        raise presentable(error) from None
     timings = result.timings
     if can.remote and job.sent_at is not None:
         seen = (datetime.now(UTC) - job.sent_at).total_seconds()
@@ -373,11 +404,12 @@ def collect(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHan
         "succeeded",
         f"result {reference}",
         expect=job.state,
-        attempt=job.attempts,
+        version=job.version,
         through="submitted" if job.state == "submitting" else None,
         also=record,
         provider_id=handle.provider_id,
         result_ref=reference,
+        error=None,
         evidence_class=str(result.evidence_class),
         actual_cost=result.actual_cost,
     )

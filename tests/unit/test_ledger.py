@@ -118,11 +118,13 @@ def test_a_state_passed_on_the_way_is_checked_and_recorded(ledger: Ledger) -> No
 
 def test_a_claim_that_does_not_hold_any_more_is_a_conflict(ledger: Ledger) -> None:
     job = ledger.intend(envelope())
-    ledger.move(job.job_id, "submitting", expect="intended", attempt=0, attempts=1)
+    ledger.move(job.job_id, "submitting", expect="intended", version=1, attempts=1)
     with pytest.raises(Conflict, match="is submitting, not intended"):
         ledger.move(job.job_id, "submitting", expect="intended")
-    with pytest.raises(Conflict, match="attempt 1, not 0"):
-        ledger.move(job.job_id, "submitted", expect="submitting", attempt=0)
+    with pytest.raises(Conflict, match="has moved on"):
+        ledger.move(job.job_id, "submitted", expect="submitting", version=1)
+    with pytest.raises(Conflict, match="has moved on"):
+        ledger.touch(job.job_id, read=job, looks=9)
     assert ledger.job(job.job_id).state == "submitting"
 
 
@@ -131,7 +133,7 @@ def test_of_many_moves_one_wins(ledger: Ledger, ledger_url: str) -> None:
 
     def claim(_: int) -> bool:
         try:
-            Ledger(ledger_url).move(job.job_id, "submitting", expect="intended", attempt=0, attempts=1)
+            Ledger(ledger_url).move(job.job_id, "submitting", expect="intended", version=1, attempts=1)
         except Conflict:
             return False
         return True
