@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from hybrid_assets import registry
 from hybrid_assets.assets.landed_files import register
 from hybrid_assets.landing import Address, check_file, land, land_found, scan
-from hybrid_assets.line import LINE, Outcome, bury_dead_runs, here, problem_of, run_line, stale_stages
+from hybrid_assets.line import CONTINUES, LINE, Outcome, bury_dead_runs, here, problem_of, run_line, stale_stages
 from hybrid_assets.request import Request, Resolved, parse, resolve
 from hybrid_assets.routes import decide
 from resources.assembly import build_dispatcher, build_lake
@@ -164,9 +164,13 @@ class Session:
             return True
         return answered.differs(resolve(request, settings, route))
 
-    def process(self, key: str, stages: list[str] | None = None) -> Outcome:
-        """Run stages of one instance in this process."""
-        tags = {"hybrid/asked_by": "cli"}
+    def process(self, key: str, stages: list[str] | None = None, continues: bool = False) -> Outcome:
+        """Run stages of one instance in this process.
+
+        Args:
+            continues: only go on with what the jobs have become; a failed one is not sent again.
+        """
+        tags = {"hybrid/asked_by": "cli"} | ({CONTINUES: "yes"} if continues else {})
         return run_line(self.repository.get_job("instance_line"), self.instance, key, stages or LINE, tags, LOGGING)
 
     def finish(self, keys: list[str]) -> Iterator[tuple[str, Outcome, float]]:
@@ -180,7 +184,9 @@ class Session:
                 if not person and any(job.state not in TERMINAL for job in self.dispatcher.ledger.jobs(instance=key)):
                     continue
                 self.progress("title", key)
-                outcome = Outcome("", pending=True) if person else self.process(key, self.stale(key))
+                # nothing is stale where a sensor's run was faster
+                stale = [] if person else self.stale(key)
+                outcome = self.process(key, stale, continues=True) if stale else Outcome("", pending=bool(person))
                 if person or not outcome.pending:
                     waiting.remove(key)
                     yield key, outcome, time.perf_counter() - began

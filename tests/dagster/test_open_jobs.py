@@ -154,6 +154,16 @@ def test_a_failed_job_is_one_red_run_and_sent_again_only_by_a_person(staging: St
     assert staging.stale(key) == []
 
 
+def test_a_command_that_waits_does_not_send_a_failed_job_again(staging: Staging) -> None:
+    key = out(staging, "waited-for", 109)
+    job_id = staging.job(key).job_id
+    staging.dispatcher.ledger.move(job_id, "failed", "told", expect="submitted", error="backend: it burnt down")
+    ((_, outcome, _),) = staging.finish([key])
+    assert outcome.problem is not None
+    assert "it burnt down" in outcome.problem
+    assert staging.job(key).attempts == 1
+
+
 def test_a_paused_backend_on_this_machine_is_waited_for(
     staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
