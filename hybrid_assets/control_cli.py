@@ -126,6 +126,8 @@ def replay(
     backend: Annotated[str | None, typer.Option(help="another backend than the first time")] = None,
 ) -> None:
     """Run a job again from its envelope, linked to the original."""
+    from resources.ledger_tables import TERMINAL
+
     work = _dispatcher()
     again = work.replay(job, by=_me(), reason=reason, backend=backend)
     _said(again)
@@ -143,6 +145,8 @@ def replay(
                 f"{result.timings.total:.3f}",
             )
         show(table)
+    elif again.state in TERMINAL:
+        raise typer.Exit(1)
 
 
 def _said(job: Job) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from resources import audit
 from resources.control_plane import ControlPlane
 from resources.database import patient
+from resources.delivery import as_sent
 from resources.envelope import JobEnvelope
 from resources.failures import InputError
 from resources.ledger import job_id_of
@@ -31,6 +32,9 @@ def intend(plane: ControlPlane, original: Job, *, by: str, reason: str, backend:
         InputError: too many replays in this hour.
     """
     envelope, limit = plane.envelope(original), plane.policy.replay.per_hour
+    if backend is not None:
+        # another kind of machine answers with its own algorithm
+        envelope = as_sent(plane.backend(backend), envelope)
     with plane.ledger.transaction() as tx:
         hold(tx, "replay")
         hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
