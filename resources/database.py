@@ -138,11 +138,11 @@ class Database:
         try:
             self._prepare()
         except sa.exc.DBAPIError as error:
+            fix = "check that it is a ledger and can be written, or move it away"
+            if not self.is_sqlite:
+                fix = "check HYBRID_LEDGER and that its server answers"
             raise InputError(
-                self.place,
-                "ledger",
-                f"it cannot be used ({' '.join(str(error.orig).split())})",
-                "check that it is a ledger and can be written, or move it away",
+                self.place, "ledger", f"it cannot be used ({' '.join(str(error.orig).split())})", fix
             ) from None
 
     @classmethod

@@ -253,6 +253,12 @@ def test_a_file_that_is_no_ledger_is_one_sentence(tmp_path: Path) -> None:
             Ledger.at(tmp_path / name)
 
 
+def test_a_server_that_does_not_answer_is_one_sentence_without_its_password() -> None:
+    with pytest.raises(InputError, match=r"refused.*; check HYBRID_LEDGER and that its server answers\.$") as told:
+        Ledger("postgresql+psycopg2://somebody:sesame-street@127.0.0.1:1/jobs")
+    assert "sesame" not in str(told.value)
+
+
 def test_landings_are_replaced_by_key_and_never_by_another_file(ledger: Ledger) -> None:
     ledger.land(landing())
     ledger.land(landing(options={"shots": 7}, source_digest="c" * 64))
