@@ -16,6 +16,7 @@ from resources.dispatcher import Dispatcher
 from resources.environments import Settings
 from resources.failures import HybridError
 from resources.lake import Lake
+from resources.ledger_tables import TERMINAL
 
 
 @stage(
@@ -65,6 +66,9 @@ def quantum_samples(
     except HybridError as error:
         raise failure(error) from None
     if rounds is None:
+        for job in dispatcher.ledger.jobs(instance=context.partition_key):
+            if job.state not in TERMINAL:
+                context.log.info(f"pending: {job.job_id} on {job.backend} is {job.state}")
         return
     rows = [
         {
