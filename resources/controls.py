@@ -117,7 +117,7 @@ class Controls:
 
 class Approvals:
     """Requests for an approval and their decisions. A job may be asked for more than once (another backend, another
-    price); its latest request counts."""
+    price): each reason has its own answer."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -160,10 +160,11 @@ class Approvals:
         audit.append(tx, actor=by, action=action, job_id=job_id, reason=reason, detail={"asked": last.why})
 
     @patient
-    def granted(self, job_id: str) -> bool:
-        """Whether the latest request was approved."""
+    def granted(self, job_id: str, why: str) -> bool:
+        """Whether the latest request for this reason was approved: who agreed to one price on one backend has not
+        agreed to another."""
         with self.ledger.engine.connect() as tx:
-            last = _latest(tx, job_id)
+            last = _latest(tx, job_id, why)
         return last is not None and last.decision == "approved"
 
     @patient
@@ -186,7 +187,8 @@ class Approvals:
             return [Approval(**row._mapping) for row in tx.execute(query)]
 
 
-def _latest(tx: sa.Connection, job_id: str) -> Approval | None:
-    query = sa.select(APPROVALS).filter_by(job_id=job_id).order_by(APPROVALS.c.sequence.desc()).limit(1)
+def _latest(tx: sa.Connection, job_id: str, why: str | None = None) -> Approval | None:
+    same = APPROVALS.c.why == why if why is not None else sa.true()
+    query = sa.select(APPROVALS).filter_by(job_id=job_id).where(same).order_by(APPROVALS.c.sequence.desc()).limit(1)
     row = tx.execute(query).first()
     return Approval(**row._mapping) if row else None

@@ -6,6 +6,7 @@ Here: what is recorded when a job goes on without an answer, always with its rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -14,10 +15,21 @@ import sqlalchemy as sa
 
 from resources import audit
 from resources.backends.base import JobHandle
+from resources.cache import Entry
 from resources.control_plane import ControlPlane, as_json, chain_of, hops_of, next_key
 from resources.envelope import Hop, JobEnvelope, JobResult
-from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, TimedOut, presentable, redacted
+from resources.failures import (
+    CONSEQUENCE,
+    BackendError,
+    FailureClass,
+    HybridError,
+    InvariantError,
+    TimedOut,
+    presentable,
+    redacted,
+)
 from resources.ledger_tables import Job
+from resources.policy import CACHED, REVIEW
 
 #: Failure classes that a breaker counts.
 COUNTED = (FailureClass.BACKEND, FailureClass.TRANSIENT)
@@ -163,11 +175,38 @@ def ask(plane: ControlPlane, job: Job, why: str) -> Job:
     )
 
 
-def answer_from_cache(plane: ControlPlane, job: Job, source: str, reference: str) -> Job:
-    """End a job with an earlier result of ``source``; evidence class as it was, flagged cached."""
-    kept = JobResult.model_validate_json(plane.artifacts.get(reference))
+def known_results(plane: ControlPlane, name: str, batch: Sequence[tuple[Job, JobEnvelope]]) -> dict[str, Entry]:
+    """By job: results that answer again, for first sendings of what is not meant as a repetition."""
+    if not plane.policy.cache.window_seconds or name in (CACHED, REVIEW):
+        return {}
+    with suppress(BackendError):
+        version = plane.version(name)
+        keys = {
+            job.job_id: plane.cache.key(envelope, name, version)
+            for job, envelope in batch
+            if job.hop == 0 and envelope.repetition == 0
+        }
+        found = plane.cache.find_all(list(keys.values()))
+        return {job_id: found[key] for job_id, key in keys.items() if key in found and found[key].job_id != job_id}
+    return {}
+
+
+def answer_from_cache(plane: ControlPlane, job: Job, entry: Entry) -> Job | None:
+    """End a job with an earlier result; evidence class as it was, flagged cached, at no cost. ``None`` where it cannot
+    be read any more: the entry is taken back."""
+    try:
+        kept = JobResult.model_validate_json(plane.artifacts.get(entry.result_ref))
+    except (InvariantError, ValueError):
+        plane.cache.invalidate(job_id=entry.job_id, by=audit.actor(), reason="its result cannot be read any more")
+        return None
     result = kept.model_copy(
-        update={"envelope_digest": job.envelope_digest, "cached": True, "fallback_path": tuple(hops_of(job))}
+        update={
+            "envelope_digest": job.envelope_digest,
+            "cached": True,
+            "fallback_path": tuple(hops_of(job)),
+            "estimated_cost": 0.0,
+            "actual_cost": 0.0,
+        }
     )
     stored = plane.artifacts.put(result.model_dump_json().encode())
 
@@ -177,7 +216,7 @@ def answer_from_cache(plane: ControlPlane, job: Job, source: str, reference: str
             actor=audit.actor(),
             action="cache_hit",
             job_id=job.job_id,
-            subject=source,
+            subject=entry.job_id,
             reason="an earlier result answers",
             policy_version=plane.policy.version,
         )
@@ -185,7 +224,7 @@ def answer_from_cache(plane: ControlPlane, job: Job, source: str, reference: str
     return plane.ledger.move(
         job.job_id,
         "succeeded",
-        f"the result of {source} answers",
+        f"the result of {entry.job_id} answers",
         expect="intended",
         version=job.version,
         also=record,

@@ -131,7 +131,7 @@ def _approval(plane: ControlPlane, job: Job, envelope: JobEnvelope, go: Go) -> s
         why = f"its impact is {envelope.impact}"
     elif job.backend in rule.backends:
         why = f"every job on {job.backend} needs an approval"
-    return None if why is None or plane.approvals.granted(job.job_id) else why
+    return None if why is None or plane.approvals.granted(job.job_id, why) else why
 
 
 def total_is_spent(job: Job, envelope: JobEnvelope) -> bool:

@@ -255,7 +255,7 @@ class Ledger(Catalogue):
             now: the time, by default this machine's.
 
         Returns:
-            Highest priority first, then those that have waited longest.
+            Those that are out, then the others; in both the highest priority first, then who has waited longest.
         """
         now = now or datetime.now(UTC)
         ripe = JOBS.c.state.in_(OPEN) & (JOBS.c.look_at <= now)
@@ -269,7 +269,7 @@ class Ledger(Catalogue):
         query = (
             sa.select(JOBS.c.job_id)
             .where(ripe, free)
-            .order_by(JOBS.c.priority.desc(), JOBS.c.look_at, JOBS.c.job_id)
+            .order_by(JOBS.c.state == "intended", JOBS.c.priority.desc(), JOBS.c.look_at, JOBS.c.job_id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )

@@ -27,10 +27,11 @@ from resources.database import patient
 from resources.delivery import Outgoing, as_sent, deliver, is_doubtful, verify, without_secrets
 from resources.envelope import EvidenceClass, JobEnvelope
 from resources.failures import BackendError, FailureClass, HybridError, InvariantError, TimedOut, presentable
-from resources.fallback import answer_from_cache, answers_again, ask, fail, hop
+from resources.fallback import answer_from_cache, answers_again, ask, fail, hop, known_results
 from resources.gates import HOLD_SECONDS, LONGEST_HOLD, Ask, Go, Wait, examine, total_is_spent
 from resources.ledger import Conflict, this_process
 from resources.ledger_tables import Job, Move
+from resources.locks import hold
 from resources.policy import CACHED, REVIEW
 
 #: Seconds before the first look at a job that has just been sent.
@@ -53,7 +54,7 @@ def send(plane: ControlPlane, batch: Sequence[Sent]) -> list[Job]:
     ready: list[tuple[Job, JobEnvelope, Go]] = []
     record = _Record(plane)
     name = batch[0][0].backend
-    known = _known_results(plane, name, batch)
+    known = known_results(plane, name, batch)
     mode = plane.controls.mode(name)
 
     def prepare(job: Job, envelope: JobEnvelope) -> Job | None:
@@ -131,33 +132,18 @@ def _give_back(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]
             )
 
 
-def _known_results(plane: ControlPlane, name: str, batch: Sequence[Sent]) -> dict[str, Entry]:
-    """By job: results that answer again, for first sendings of what is not meant as a repetition."""
-    if not plane.policy.cache.window_seconds or name in (CACHED, REVIEW):
-        return {}
-    with suppress(BackendError):
-        version = plane.version(name)
-        keys = {
-            job.job_id: plane.cache.key(envelope, name, version)
-            for job, envelope in batch
-            if job.hop == 0 and envelope.repetition == 0
-        }
-        found = plane.cache.find_all(list(keys.values()))
-        return {job_id: found[key] for job_id, key in keys.items() if key in found and found[key].job_id != job_id}
-    return {}
-
-
 def _without_sending(plane: ControlPlane, job: Job, envelope: JobEnvelope, known: Entry | None) -> Job | None:
     """What needs no backend: an earlier result, a person, or a budget that is spent."""
     if job.backend == REVIEW:
         return ask(plane, job, "every backend before was left: " + "; ".join(hop.reason for hop in hops_of(job)))
     if job.backend == CACHED:
-        known = plane.cache.any_of(envelope)
-        if known is None:
-            nothing = BackendError("no earlier result of this problem is kept", FailureClass.CAPABILITY, not_sent=True)
-            return hop(plane, job, envelope, nothing)
-    if known is not None:
-        return answer_from_cache(plane, job, known.job_id, known.result_ref)
+        while (known := plane.cache.any_of(envelope)) is not None:
+            if (answered := answer_from_cache(plane, job, known)) is not None:
+                return answered
+        nothing = BackendError("no earlier result of this problem is kept", FailureClass.CAPABILITY, not_sent=True)
+        return hop(plane, job, envelope, nothing)
+    if known is not None and (answered := answer_from_cache(plane, job, known)) is not None:
+        return answered
     if job.hop > 0 and total_is_spent(job, envelope) and not _is_classical(plane, job.backend):
         spent = TimedOut(f"the total budget of {envelope.timeout.total:g} s is spent", not_sent=True)
         return hop(plane, job, envelope, spent)
@@ -204,6 +190,8 @@ def _claim(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) ->
     name, now, claims = ready[0][0].backend, datetime.now(UTC), _Claims()
     cap = _cap(plane, name)
     with plane.ledger.transaction() as tx:
+        if cap is not None:
+            hold(tx, f"open:{name}")
         room = len(ready) if cap is None else max(0, cap - plane.ledger.open_jobs(name, tx=tx))
         claims.full = [(job, envelope) for job, envelope, _ in ready[room:]]
         going = list(ready[:room])

@@ -105,10 +105,11 @@ def test_a_decision_is_kept_with_who_when_and_why(approvals: Approvals) -> None:
     job_id = waiting_job(ledger)
     (waiting,) = approvals.waiting()
     assert (waiting.job_id, waiting.why, waiting.decision) == (job_id, "it would cost 12 EUR", None)
-    assert not approvals.granted(job_id)
+    assert not approvals.granted(job_id, waiting.why)
     before = datetime.now(UTC)
     decide(approvals, job_id, "approved", " ada ", " worth it ")
-    assert approvals.granted(job_id)
+    assert approvals.granted(job_id, waiting.why)
+    assert not approvals.granted(job_id, "it would cost 13 EUR")
     assert approvals.waiting() == []
     (kept,) = approvals.history(job_id)
     assert (kept.decision, kept.decided_by, kept.reason) == ("approved", "ada", "worth it")
@@ -125,12 +126,12 @@ def test_a_decision_is_made_once(approvals: Approvals) -> None:
     decide(approvals, job_id, "rejected", "bob", "too dear")
     with pytest.raises(InputError, match=r"nothing waits for a decision \(it was rejected by bob\)"):
         decide(approvals, job_id, "approved")
-    assert not approvals.granted(job_id)
+    assert not approvals.granted(job_id, "it would cost 12 EUR")
     never = approvals.ledger.intend(envelope(repetition=9)).job_id
     for unknown in (never, "job-0"):
         with pytest.raises(InputError, match="no approval was asked for"):
             decide(approvals, unknown, "approved")
-        assert not approvals.granted(unknown)
+        assert not approvals.granted(unknown, "it would cost 12 EUR")
         assert approvals.history(unknown) == []
     assert [r["action"] for r in log(approvals.ledger)] == ["reject"]
 
@@ -150,7 +151,7 @@ def test_of_many_decisions_one_counts(approvals: Approvals) -> None:
     assert len(approvals.history(job_id)) == len(log(approvals.ledger)) == 1
 
 
-def test_the_latest_request_counts(approvals: Approvals) -> None:
+def test_each_reason_has_its_own_answer(approvals: Approvals) -> None:
     ledger = approvals.ledger
     job_id = waiting_job(ledger)
     with ledger.transaction() as tx:
@@ -159,9 +160,10 @@ def test_the_latest_request_counts(approvals: Approvals) -> None:
     decide(approvals, job_id, "approved")
     with ledger.transaction() as tx:
         approvals.ask(tx, job_id, "another backend, another price")
-    assert not approvals.granted(job_id)
+    assert approvals.granted(job_id, "it would cost 12 EUR")
+    assert not approvals.granted(job_id, "another backend, another price")
     decide(approvals, job_id, "rejected")
-    assert not approvals.granted(job_id)
+    assert not approvals.granted(job_id, "another backend, another price")
     assert [(a.sequence, a.decision) for a in approvals.history(job_id)] == [(1, "approved"), (2, "rejected")]
 
 
