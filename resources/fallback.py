@@ -45,10 +45,6 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
     chain, stop = chain_of(envelope), CONSEQUENCE[error.failure_class] == "stop"
     following = chain[job.hop + 1] if job.hop + 1 < len(chain) and not stop else None
     hops = [*hops_of(job), Hop(backend=job.backend, failure_class=kind, reason=reason, next_backend=following)]
-    if kind in COUNTED:
-        plane.breakers.failed(job.backend, reason)
-    elif not error.not_sent:
-        answers_again(plane, job.backend)
 
     def record(tx: sa.Connection) -> None:
         plane.spending.release(tx, job)
@@ -74,7 +70,7 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
             error=f"{kind}: {path}"[:2000],
             fallback_path=as_json(hops),
         )
-        forgotten(plane, job)
+        _left(plane, job, error, reason)
         if kind in (FailureClass.CIRCUIT, FailureClass.INTERNAL):
             raise presentable(error)
         return ended
@@ -90,9 +86,17 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
         hop=job.hop + 1,
         fallback_path=as_json(hops),
     )
-    # last: had another process been faster, it would need what was kept
-    forgotten(plane, job)
+    _left(plane, job, error, reason)
     return moved
+
+
+def _left(plane: ControlPlane, job: Job, error: BackendError, reason: str) -> None:
+    """What else follows when a job has left a backend; had another process been faster, all this would be its to do."""
+    if error.failure_class in COUNTED:
+        plane.breakers.failed(job.backend, reason)
+    elif not error.not_sent:
+        answers_again(plane, job.backend)
+    forgotten(plane, job)
 
 
 def answers_again(plane: ControlPlane, backend: str) -> None:

@@ -173,7 +173,7 @@ class System:
         self.second = Provider("second", folder)
         self.surrogate = Provider("surrogate", folder, EvidenceClass.SURROGATE, ("annealing",), remote=False)
         self.artifacts = ArtifactStore(root / "artifacts")
-        self.ledger = Ledger.at(root / "ledger.db")
+        self.ledger = Ledger(os.environ.get("HYBRID_LEDGER") or f"sqlite:///{root / 'ledger.db'}")
         self.dispatcher = Dispatcher(
             self.ledger,
             self.artifacts,
