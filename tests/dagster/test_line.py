@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ from hybrid_assets import checks, contracts
 from hybrid_assets.line import LINE, Outcome, stale_stages
 from hybrid_assets.session import open_session
 from resources.backends.aer import Aer
-from resources.backends.base import JobHandle, ProviderStatus
+from resources.backends.base import Capabilities, JobHandle, ProviderStatus
 from resources.envelope import JobResult
 from resources.failures import InputError
 from resources.home import Home
+from resources.sending import FIRST_LOOK
 from tests.dagster.conftest import OTHER_RING, QUICK, RING, Platform
 
 
@@ -195,6 +198,9 @@ class Held(Aer):
 
     finished = False
 
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities(), remote=True)
+
     def status(self, handle: JobHandle) -> ProviderStatus:
         known = super().status(handle)
         return known if self.finished else ProviderStatus.RUNNING
@@ -212,12 +218,13 @@ def test_a_pending_job_is_a_green_run_that_is_continued(platform: Platform) -> N
     for table in ("quantum_samples", "scored_candidates", "baseline_comparisons", "decisions"):
         assert platform.rows(table, key).empty
     (job,) = platform.dispatcher.ledger.jobs(instance=key)
-    assert job.state == "running"
+    assert job.state == "submitted"
     rest = platform.stale(key)
     assert rest == ["quantum_samples", "scored_candidates", "baseline_comparisons", "decisions"]
 
     assert platform.run(key, rest, defs).pending, "it is still running"
     backend.finished = True
+    time.sleep(2 * FIRST_LOOK)
     outcome = platform.run(key, rest, defs)
     assert (outcome.problem, outcome.pending) == (None, False)
     assert platform.stale(key) == []
@@ -260,7 +267,7 @@ def test_a_partition_without_a_file_says_so(platform: Platform) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from resources.backends.aer import Aer
+from resources import sending
 from resources.home import Home
 from resources.lake import Lake
 from hybrid_assets.landing import Address
@@ -272,7 +279,7 @@ def die(*_):
 
 place, when = Path(sys.argv[1]), sys.argv[2]
 if when == "sending":
-    Aer.run = die
+    sending.deliver = die
 else:
     stored = Lake.write
     Lake.write = lambda lake, table, *rest: stored(lake, table, *rest) if table != when else die()

@@ -13,9 +13,11 @@ from pydantic import ValidationError
 
 from resources.envelope import (
     Algorithm,
+    Compilation,
     EvidenceClass,
     JobEnvelope,
     JobResult,
+    Mitigation,
     SampleCount,
     TimeoutBudget,
     canonical_json,
@@ -58,6 +60,9 @@ OTHER: dict[str, Any] = {
     "priority": 1,
     "sensitivity": "public",
     "cost_ceiling": 1.0,
+    "impact": "high",
+    "policy_version": "dev-2",
+    "replay_of": "1" * 64,
     "repetition": 1,
     "round": 1,
     "parent_digest": "0" * 64,
@@ -73,6 +78,8 @@ ALGORITHM: dict[str, Any] = {
     "training_circuits": 41,
     "cvar_alpha": 0.2,
     "seed": 1,
+    "compilation": Compilation(optimization_level=3),
+    "mitigation": Mitigation(readout=True),
 }
 #: What makes it another job; everything else is who asked, why and what for.
 IN_KEY = {"payload_ref", "kind", "algorithm", "backend", "timeout", "repetition"}
@@ -176,7 +183,7 @@ def test_documents_are_frozen_and_know_no_other_field_or_schema() -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         envelope(best_known=7.0)
     with pytest.raises(ValidationError):
-        envelope(schema_version="2")
+        envelope(schema_version="1")
     stored = json.loads(envelope().model_dump_json()) | {"schema_version": "0"}
     with pytest.raises(ValidationError):
         JobEnvelope.model_validate(stored)
