@@ -40,7 +40,7 @@ app.command()(route_cli.route)
 app.command()(route_cli.doctor)
 control_cli.register(app)
 
-BAD_INPUT, NO_ANSWER = 2, 3
+BAD_INPUT, NO_ANSWER, INTERRUPTED = 2, 3, 130
 
 
 def main() -> None:
@@ -51,8 +51,11 @@ def main() -> None:
         _end(str(error), BAD_INPUT)
     except HybridError as error:
         _end(str(error), 1)
-    except KeyboardInterrupt:
-        _end("interrupted; run the same command again to continue where it stopped.", 130)
+    except SystemExit as end:
+        # typer turns Ctrl-C into this code, without a word
+        if end.code == INTERRUPTED:
+            _end("interrupted; run the same command again to continue where it stopped.", INTERRUPTED)
+        raise
 
 
 def _end(sentence: str, code: int) -> NoReturn:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.execution.plan.objects import ErrorSource
 
 from resources.ledger import is_alive, this_process
 
@@ -76,7 +77,11 @@ def run_line(
     tags: Mapping[str, str] | None = None,
     run_config: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """Run stages of one partition in this process."""
+    """Run stages of one partition in this process.
+
+    Raises:
+        KeyboardInterrupt: somebody interrupted it. Dagster only fails the run, and whoever runs several would go on.
+    """
     result = job.execute_in_process(
         instance=instance,
         partition_key=key,
@@ -88,9 +93,11 @@ def run_line(
     if result.success:
         done = {e.asset_key.path[-1] for e in result.get_asset_materialization_events() if e.asset_key}
         return Outcome(result.run_id, pending=not done.issuperset(stages))
-    for event in result.all_events:
-        if event.is_step_failure:
-            return Outcome(result.run_id, *problem_of(event.step_failure_data))
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    if any(data.error_source is ErrorSource.INTERRUPT for data in failures):
+        raise KeyboardInterrupt
+    if failures:
+        return Outcome(result.run_id, *problem_of(failures[0]))
     return Outcome(result.run_id, "the run failed before any step")
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -42,3 +46,25 @@ def test_a_paused_backend_does_not_keep_a_command_waiting(tmp_path: Path, monkey
     assert notes, "what the baselines say of themselves is shown"
     assert any(text.startswith("pending: job-") and text.endswith(" on aer is intended") for text in notes)
     assert all(text.startswith(("baseline ", "pending: ")) for text in notes), "Dagster's own lines are not"
+
+
+def test_an_interrupted_command_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox" / "maxcut"
+    inbox.mkdir(parents=True)
+    for number in range(12):
+        (inbox / f"ring{number}.mc").write_text(RING.replace("4 1 1", f"4 1 {number + 2}"))
+        (inbox / f"ring{number}.yaml").write_text("budget: 0.2\nshots: 50\ndepth: 1\n")
+    where = {"HYBRID_HOME": str(tmp_path / "home"), "HYBRID_INBOX": str(inbox.parent), "HYBRID_ENV": "dev"}
+    command = [sys.executable, "-m", "hybrid_assets.cli", "run"]
+    with subprocess.Popen(command, env={**os.environ, **where}, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        told = ""
+        for line in running.stderr:
+            told += line
+            if "[2/12]" in told and "baseline_runs …" in line:
+                running.send_signal(signal.SIGINT)
+                break
+        told += running.stderr.read()
+    assert running.returncode == 130
+    assert told.endswith("interrupted; run the same command again to continue where it stopped.\n")
+    assert "[4/12]" not in told, "the interrupted instance is not one failure among others"
