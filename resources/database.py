@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
@@ -24,6 +25,8 @@ from resources.failures import FailureClass, HybridError, InputError
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: Seconds by which the clocks of this machine and of the database server may differ.
+CLOCKS_APART = 2.0
 #: Names the advisory lock under which PostgreSQL's schema is upgraded.
 _UPGRADE_LOCK = 4_719_305_221
 #: PostgreSQL's serialization failure, deadlock, lock not available, too many connections, starting up.
@@ -129,7 +132,7 @@ class Database:
     """A database behind a SQLAlchemy URL (``sqlite:///…`` or ``postgresql://…``) with the ledger's tables in it.
 
     Raises:
-        InputError: the database cannot be opened or written, or is none.
+        InputError: the database cannot be opened or written, or is none; its clock and this machine's disagree.
     """
 
     def __init__(self, url: str | sa.URL) -> None:
@@ -144,6 +147,22 @@ class Database:
             raise InputError(
                 self.place, "ledger", f"it cannot be used ({' '.join(str(error.orig).split())})", fix
             ) from None
+
+        if not self.is_sqlite:
+            self._compare_clocks()
+
+    def _compare_clocks(self) -> None:
+        """Leases, timeouts and settling times are compared by several machines: their clocks must agree."""
+        with self.engine.connect() as connection:
+            theirs: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        apart = (datetime.now(UTC) - theirs).total_seconds()
+        if abs(apart) > CLOCKS_APART:
+            raise InputError(
+                self.place,
+                "clock",
+                f"this machine's clock is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} the database's",
+                "set both by a time server",
+            )
 
     @classmethod
     def at(cls, path: Path) -> Self:

@@ -97,7 +97,8 @@ class Dispatcher(ControlPlane):
                         defects.append(defect)
                         done[job.job_id] = self.ledger.job(job.job_id)
         except BaseException:
-            self.ledger.release([job.job_id for job in intended])
+            with suppress(Exception):
+                self.ledger.release([job.job_id for job in intended])
             raise
         if defects:
             raise defects[0]
@@ -201,6 +202,15 @@ class Dispatcher(ControlPlane):
             again: also one that has ended without a result.
             patience: seconds to wait for another process that works on it.
         """
+        try:
+            return self._brought(envelope, again, patience)
+        except BaseException:
+            # interrupted: another process need not wait for the lease to run out
+            with suppress(Exception):
+                self.ledger.release([job_id_of(envelope)])
+            raise
+
+    def _brought(self, envelope: JobEnvelope, again: bool, patience: float) -> Job:
         job = self.ledger.intend(envelope, claim_seconds=lease_seconds(envelope))
         until, digest = time.monotonic() + patience, envelope.digest
         if again and job.state in ("failed", "timed_out"):

@@ -262,7 +262,11 @@ def _deliver(plane: ControlPlane, claimed: Sequence[Sent], record: _Record) -> N
 
     def pack(job: Job, envelope: JobEnvelope) -> None:
         sent = as_sent(plane.backend(job.backend), envelope)
-        outgoing.append((job, envelope, Outgoing(sent, plane.payload(envelope), job.provider_key)))
+        out = Outgoing(sent, plane.payload(envelope), job.provider_key)
+        if job.claimed_until is not None and datetime.now(UTC) >= job.claimed_until:
+            # suspended since the claim: another process may have sent it meanwhile
+            raise Conflict(f"the lease of {job.job_id} ran out before it was sent")
+        outgoing.append((job, envelope, out))
 
     for job, envelope in claimed:
         record.of(job, partial(pack, job, envelope))

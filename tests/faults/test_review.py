@@ -18,6 +18,7 @@ from typing import Any
 
 import dimod
 import pytest
+import sqlalchemy as sa
 
 from resources import reconciler, sending
 from resources.backends.base import Estimate, JobHandle, ProviderStatus, QuantumBackend
@@ -27,7 +28,7 @@ from resources.database import Conflict
 from resources.dispatcher import Dispatcher
 from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult, TimeoutBudget
 from resources.failures import BackendError, FailureClass, InputError, InvariantError
-from resources.ledger import job_id_of
+from resources.ledger import Ledger, job_id_of
 from resources.ledger_tables import JOBS, TERMINAL
 from resources.policy import Approval, BreakerPolicy, CachePolicy, Limit, Policy, ReplayPolicy
 from resources.sending import send
@@ -295,6 +296,40 @@ def test_jobs_that_are_held_back_do_not_starve_those_that_are_out(tmp_path: Path
     system.hurry()
     system.dispatcher.reconcile(limit=10)
     assert system.ledger.job(job_id_of(out)).state == "succeeded"
+
+
+def test_machines_whose_clocks_disagree_share_no_ledger(postgresql: sa.URL) -> None:
+    """Their leases and timeouts would not mean the same."""
+    engine = sa.create_engine(postgresql)
+    with engine.begin() as tx:
+        tx.execute(sa.schema.CreateSchema("another_time"))
+        tx.exec_driver_sql(
+            "CREATE FUNCTION another_time.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+            "$$SELECT pg_catalog.clock_timestamp() - interval '5 minutes'$$"
+        )
+    engine.dispose()
+    with pytest.raises(InputError, match="is 300 s ahead of the database's"):
+        Ledger(postgresql.update_query_dict({"options": "-csearch_path=another_time,pg_catalog"}))
+
+
+def test_a_sender_that_slept_through_its_lease_sends_nothing(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its successor has sent the job under the same key."""
+    monkeypatch.setattr(sending, "lease_seconds", lambda _: 0.2)
+    envelope, slow = system.envelope(), System(system.root)
+    payload = slow.dispatcher.payload
+
+    def asleep(asked: JobEnvelope) -> dimod.BinaryQuadraticModel:
+        time.sleep(0.3)
+        system.hurry()
+        assert system.dispatcher.reconcile().looked == 1
+        system.hurry()
+        system.dispatcher.reconcile()
+        return payload(asked)
+
+    slow.dispatcher.payload = asleep  # type: ignore[method-assign]
+    assert slow.dispatcher.submit(envelope).state == "submitted"
+    assert not slow.main.calls
+    assert system.taken() == {"main": 1}
 
 
 # --- interrupts -----------------------------------------------------------------------------------------------------
