@@ -6,6 +6,7 @@ Here: what is recorded when a job goes on without an answer, always with its rea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -35,8 +36,11 @@ from resources.policy import CACHED, REVIEW
 COUNTED = (FailureClass.BACKEND, FailureClass.TRANSIENT)
 
 
-def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendError) -> Job:
+def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendError, *, ran: bool = False) -> Job:
     """Leave ``job.backend`` with a reason: on to the next position, or to the end.
+
+    Args:
+        ran: it ran there, or nobody knows: what was reserved for it counts as spent.
 
     Raises:
         BackendError: class ``circuit`` or ``internal``, a defect; the row says so as well.
@@ -47,7 +51,10 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
     hops = [*hops_of(job), Hop(backend=job.backend, failure_class=kind, reason=reason, next_backend=following)]
 
     def record(tx: sa.Connection) -> None:
-        plane.spending.release(tx, job)
+        if ran:
+            plane.spending.settle(tx, job, math.nan)
+        else:
+            plane.spending.release(tx, job)
         audit.append(
             tx,
             actor=audit.actor(),

@@ -239,7 +239,7 @@ def _unheard(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: Hybrid
     """Nobody can say whether a backend has a job: ask again, until the total budget is spent."""
     if job.looks >= UNCONFIRMED and total_is_spent(job, envelope):
         unknown = f"it was asked {job.looks} times whether it has the job and could not say: {error}"
-        return hop(plane, job, envelope, TimedOut(unknown, FailureClass.BACKEND))
+        return hop(plane, job, envelope, TimedOut(unknown, FailureClass.BACKEND), ran=True)
     after = later(plane, job)
     if CONSEQUENCE[error.failure_class] == "stop":
         raise error
@@ -360,7 +360,7 @@ def _stop(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHandl
         return hop(plane, job, envelope, TimedOut(why))
     if job.looks >= UNCONFIRMED:
         silent = f"{why}; {job.backend} does not confirm that it has stopped"
-        return hop(plane, job, envelope, TimedOut(silent, FailureClass.BACKEND))
+        return hop(plane, job, envelope, TimedOut(silent, FailureClass.BACKEND), ran=True)
     return later(plane, job, SOONEST * 4)
 
 
@@ -377,4 +377,4 @@ def _fetch(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHand
         if job.unreadable + 1 < UNREADABLE:
             return later(plane, job, SOONEST, unreadable=job.unreadable + 1)
         lost = BackendError(f"it ran on {job.backend}, its result cannot be had: {error}")
-        return hop(plane, job, envelope, lost)
+        return hop(plane, job, envelope, lost, ran=True)

@@ -30,7 +30,8 @@ from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult,
 from resources.failures import BackendError, FailureClass, InputError, InvariantError
 from resources.ledger import Ledger, job_id_of
 from resources.ledger_tables import JOBS, TERMINAL
-from resources.policy import Approval, BreakerPolicy, CachePolicy, Limit, Policy, ReplayPolicy
+from resources.money import month_of
+from resources.policy import Approval, BreakerPolicy, Budget, CachePolicy, Limit, Policy, ReplayPolicy
 from resources.sending import send
 from tests.faults.test_dispatcher import PROJECT, Provider, System
 
@@ -493,6 +494,27 @@ def test_a_cap_holds_for_all_processes_together(tmp_path: Path, either: str) -> 
     assert systems[0].taken() == {"main": 2}
 
 
+@pytest.mark.parametrize("how", ["no result", "no answer", "refused"])
+def test_what_ran_is_paid_for_also_without_a_result(tmp_path: Path, how: str) -> None:
+    policy = Policy(budgets=(Budget(money=10.0),), cache=NO_CACHE, breaker=BreakerPolicy(failures=100))
+    system = System(tmp_path, policy, cost=1.0)
+    envelope = system.envelope(fallback=("second",))
+    if how == "refused":
+        system.main.refusals = [FailureClass.BACKEND]
+    system.dispatcher.submit(envelope)
+    if how == "no result":
+        system.main._job(system.ledger.job(job_id_of(envelope)).provider_key).unlink()
+    elif how == "no answer":
+        system.main.words = [ProviderStatus.RUNNING] * 99
+        system.main.cancel = lambda handle: None  # type: ignore[method-assign]
+        system.ago(envelope, 90, "began_at", "sent_at")
+        system.ago(envelope, 3600, "began_at")
+    until_ended(system, envelope)
+    assert '"backend": "main"' in system.ledger.job(job_id_of(envelope)).fallback_path
+    spent = system.dispatcher.spending.spent(envelope.owner, month_of())
+    assert (spent.money, spent.reserved) == (0.0 if how == "refused" else 1.0, 0.0)
+
+
 # --- the cache ------------------------------------------------------------------------------------------------------
 
 
@@ -645,3 +667,44 @@ def test_a_reconciler_that_is_stopped_and_goes_on_does_no_harm(tmp_path: Path, e
     assert out.strip() == "0 []"
     assert system.ledger.jobs() == before
     assert system.taken() == {"main": 3}
+
+
+def one_read(root: str, dies: str) -> None:
+    """A reconciler whose provider gives each result once; it dies before it has stored what it read."""
+    system = System(Path(root))
+    given = system.main.result
+
+    def result(handle: JobHandle) -> JobResult:
+        answer = given(handle)
+        system.main._job(handle.key).unlink()
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    system.main.result = result  # type: ignore[method-assign]
+    system.hurry()
+    print(len(system.dispatcher.reconcile().ended))
+
+
+def test_a_result_that_can_be_read_once_is_read_by_one(tmp_path: Path, either: str) -> None:
+    system = System(tmp_path)
+    first = [system.envelope(repetition=k) for k in range(6)]
+    system.dispatcher.submit_many(first)
+    code = "import sys; from tests.faults.test_review import one_read; one_read(*sys.argv[1:])"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path), ""], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    ended = [int(process.communicate(timeout=60)[0]) for process in processes]
+    assert sum(ended) == 6
+    assert {system.ledger.job(job_id_of(envelope)).backend for envelope in first} == {"main"}
+    # the reader dies with the result in its hands: the next backend answers, and says why
+    lost = system.envelope(repetition=9)
+    system.dispatcher.submit(lost)
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path), "dies"], cwd=PROJECT).returncode == -9
+    answer = system.run(lost)
+    assert answer is not None
+    assert "its result cannot be had" in answer.fallback_path[0].reason
+    assert system.taken() == {"main": 7, "second": 1}
