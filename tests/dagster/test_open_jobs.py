@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import dagster as dg
 import pytest
 
 from hybrid_assets import sensors
-from hybrid_assets.line import CONTINUES, LINE
+from hybrid_assets.assets.stage import QUANTUM
+from hybrid_assets.line import CONTINUES, LINE, PROCESS, bury_dead_runs
+from hybrid_assets.session import open_session
 from resources.controls import Mode
 from resources.emulator.running import Running
 from resources.gates import HOLD_SECONDS
+from resources.home import Home
 from tests.dagster.conftest import Staging
 
 TO_THE_JOB = LINE[:3]
@@ -183,3 +187,20 @@ def test_a_paused_backend_on_this_machine_is_waited_for(
     time.sleep(HOLD_SECONDS)
     assert staging.execute(request).success
     assert staging.stale(key) == []
+
+
+def test_a_dead_run_gives_its_slots_in_the_pool_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYBRID_ENV", "dev")
+    with open_session(home=Home(tmp_path)) as session:
+        storage, repository = session.instance.event_log_storage, session.repository
+        dead = session.instance.create_run_for_job(
+            repository.get_job("instance_line"),
+            status=dg.DagsterRunStatus.STARTED,
+            tags={PROCESS: f"{os.uname().nodename}:{2**22 + 1}"},
+        )
+        storage.initialize_concurrency_limit_to_default(QUANTUM)
+        assert storage.claim_concurrency_slot(QUANTUM, dead.run_id, "quantum_jobs").is_claimed
+        assert storage.get_concurrency_info(QUANTUM).active_slot_count == 1
+        assert bury_dead_runs(session.instance) == [dead.run_id]
+        found = storage.get_concurrency_info(QUANTUM)
+        assert (found.slot_count, found.active_slot_count) == (4, 0)

@@ -134,6 +134,18 @@ def test_a_changed_file_or_request_asks_again_and_only_then(inbox: Inbox) -> Non
     assert [inbox.asked(), inbox.asked()] == [[], ["maxcut.ring"]]
 
 
+def test_the_priority_of_the_request_is_the_run_s(inbox: Inbox) -> None:
+    inbox.drop("ring.mc", priority=9)
+    inbox.drop("other.mc", OTHER_RING)
+    inbox.tick()
+    asked = {request.partition_key: request.tags["dagster/priority"] for request in inbox.tick().run_requests or []}
+    assert asked == {"maxcut.ring": "9", "maxcut.other": "0"}
+    inbox.drop("third.mc", OTHER_RING.replace("5 6 1", "5 6 9"), priority=11)
+    inbox.tick()
+    (refused,) = inbox.tick().asset_events
+    assert "third.yaml: priority: input should be less than or equal to 10" in str(refused.description)
+
+
 def test_what_was_run_by_hand_is_not_asked_for_again(inbox: Inbox) -> None:
     inbox.drop("ring.mc", **QUICK)
     landings, refused = inbox.land_inbox()
