@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -67,7 +68,10 @@ class Session:
     @cached_property
     def repository(self) -> dg.RepositoryDefinition:
         """The definitions, resolved."""
-        return self.defs.get_repository_def()
+        with warnings.catch_warnings():
+            # Dagster warns of a beta parameter that it passes itself, for every sensor
+            warnings.filterwarnings("ignore", "Parameter `owners`", dg.BetaWarning)
+            return self.defs.get_repository_def()
 
     @property
     def dispatcher(self) -> Dispatcher:

@@ -67,4 +67,5 @@ def test_an_interrupted_command_stops_and_says_how_to_go_on(tmp_path: Path) -> N
         told += running.stderr.read()
     assert running.returncode == 130
     assert told.endswith("interrupted; run the same command again to continue where it stopped.\n")
+    assert "Warning" not in told
     assert "[4/12]" not in told, "the interrupted instance is not one failure among others"
