@@ -123,7 +123,8 @@ def interrupted_run(queueing: Staging, key: str, by_a_person: bool) -> dg.Dagste
     dispatcher = Interrupted(known.ledger, known.artifacts, backend_factories(), known.policy)
     dispatcher.instance, dispatcher.by_a_person = queueing.instance, by_a_person
     defs = build_defs(environment="staging", home=queueing.home, dispatcher=dispatcher)
-    queueing.run(key, LINE, defs)
+    with pytest.raises(KeyboardInterrupt):
+        queueing.run(key, LINE, defs)
     (run,) = queueing.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": key}))
     return run
 

@@ -166,6 +166,7 @@ def test_a_command_that_waits_does_not_send_a_failed_job_again(staging: Staging)
     assert outcome.problem is not None
     assert "it burnt down" in outcome.problem
     assert staging.job(key).attempts == 1
+    staging.asked()
 
 
 def test_a_paused_backend_on_this_machine_is_waited_for(
