@@ -100,7 +100,9 @@ def run() -> None:
             _said(key, outcome, seconds, session.waits_for(key) if outcome.pending else None)
             if outcome.problem:
                 failed[key] = outcome.problem
-        err.print(f"{computed} of {len(landings)} instances computed, {fresh} up to date and left alone.")
+        computed -= len(failed)
+        broken = f", {len(failed)} failed" if failed else ""
+        err.print(f"{computed} of {len(landings)} instances computed{broken}, {fresh} up to date and left alone.")
         steps.title = "publication"
         _publish_if_needed(session, changed=computed > 0)
         show_leaderboard(session)
