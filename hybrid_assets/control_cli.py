@@ -265,7 +265,7 @@ def audit_log(
             str(row["sequence"]),
             row["at"][:19],
             row["actor"],
-            row["action"],
+            " ".join(filter(None, (row["action"], json.loads(row["detail"] or "{}").get("mode")))),
             row["subject"],
             row["job_id"] or "",
             row["reason"],
