@@ -21,7 +21,7 @@ test: setup-dev
 	.venv/bin/python -m pytest
 
 bench: setup-dev
-	for name in imports overhead burst publish_readers warm_worker dispatch; do .venv/bin/python -m benchmarks.$$name || exit 1; done
+	for name in imports overhead burst publish_readers ledger warm_worker dispatch; do .venv/bin/python -m benchmarks.$$name || exit 1; done
 
 lint: setup-dev
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
