@@ -7,6 +7,7 @@ stopped is ``failures.CONSEQUENCE``.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -328,7 +329,11 @@ class Dispatcher(ControlPlane):
             raise InputError(job_id, "state", "it is being submitted just now", "try again in a moment")
         envelope = self.envelope(job)
         if job.state == "ambiguous":
-            job = reconciler.look_for(self, job, envelope)
+            with suppress(HybridError):
+                reconciler.look_for(self, job, envelope)
+            job = self.ledger.job(job.job_id)
+            if job.state in TERMINAL:
+                return job
         self.audit.append(
             actor=by,
             action="cancel",
@@ -349,7 +354,10 @@ class Dispatcher(ControlPlane):
             f"cancelled by {by}: {reason}",
             expect=job.state,
             version=job.version,
-            also=lambda tx: self.spending.release(tx, job),
+            # where nobody can say whether the provider has it, it counts as spent
+            also=lambda tx: (
+                self.spending.settle(tx, job, math.nan) if job.state == "ambiguous" else self.spending.release(tx, job)
+            ),
             error=f"input: cancelled by {by}: {reason}",
         )
 

@@ -515,6 +515,16 @@ def test_what_ran_is_paid_for_also_without_a_result(tmp_path: Path, how: str) ->
     assert (spent.money, spent.reserved) == (0.0 if how == "refused" else 1.0, 0.0)
 
 
+def test_a_job_that_nobody_can_find_can_be_cancelled_and_counts_as_spent(tmp_path: Path) -> None:
+    system = System(tmp_path, Policy(budgets=(Budget(money=10.0),), cache=NO_CACHE), cost=1.0)
+    main, plane = broken(system, "find")
+    main.cost, main.lost_answers, main.settling = 1.0, 1, 1.0
+    envelope = system.envelope()
+    job_id = plane.submit(envelope).job_id
+    assert plane.cancel(job_id, by="ada", reason="enough").state == "cancelled"
+    assert plane.spending.spent(envelope.owner, month_of()).money == 1.0
+
+
 # --- the cache ------------------------------------------------------------------------------------------------------
 
 
