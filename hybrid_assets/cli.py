@@ -290,6 +290,8 @@ def ui(port: Annotated[int, typer.Option(help="port on 127.0.0.1")] = 3000) -> N
     err.print(f"Dagster: http://127.0.0.1:{port} (Ctrl-C ends it)")
     dagster = str(Path(sys.executable).with_name("dagster"))
     os.chdir(PROJECT)
+    # a shell has what it starts in the background ignore Ctrl-C, and Dagster would then ignore SIGTERM as well
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [dagster, "dev", "-w", str(PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
     with own_emulator(Home.from_environment(), quietly=False) as started:
         if not started:
