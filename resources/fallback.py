@@ -166,8 +166,8 @@ def fail(plane: ControlPlane, job: Job, error: Exception) -> Job:
     )
 
 
-def ask(plane: ControlPlane, job: Job, why: str) -> Job:
-    """Let a job wait for a person."""
+def ask(plane: ControlPlane, job: Job, why: str, cost: float = 0.0) -> Job:
+    """Let a job wait for a person, who sees what it would cost."""
 
     def record(tx: sa.Connection) -> None:
         plane.approvals.ask(tx, job.job_id, why)
@@ -182,7 +182,14 @@ def ask(plane: ControlPlane, job: Job, why: str) -> Job:
         )
 
     return plane.ledger.move(
-        job.job_id, "awaiting_approval", why, expect=job.state, version=job.version, also=record, look_at=None
+        job.job_id,
+        "awaiting_approval",
+        why,
+        expect=job.state,
+        version=job.version,
+        also=record,
+        look_at=None,
+        estimated_cost=cost or job.estimated_cost,
     )
 
 

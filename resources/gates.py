@@ -41,9 +41,10 @@ class Wait:
 
 @dataclass(frozen=True)
 class Ask:
-    """A person decides."""
+    """A person decides; ``cost`` is what it would cost."""
 
     why: str
+    cost: float = 0.0
 
 
 Verdict = Go | Wait | Ask | BackendError
@@ -75,7 +76,7 @@ def examine(plane: ControlPlane, job: Job, envelope: JobEnvelope, mode: Mode) ->
     if isinstance(verdict, Go):
         why = _approval(plane, job, envelope, verdict)
         if why:
-            return Ask(why)
+            return Ask(why, verdict.cost)
         if mode is Mode.PAUSED:
             return Wait(f"{name} is paused", forever=True)
         # last: when the breaker is half-open, going on uses up the one probe

@@ -65,7 +65,7 @@ def send(plane: ControlPlane, batch: Sequence[Sent]) -> list[Job]:
         if isinstance(verdict, BackendError):
             return hop(plane, job, envelope, verdict)
         if isinstance(verdict, Ask):
-            return ask(plane, job, verdict.why)
+            return ask(plane, job, verdict.why, verdict.cost)
         if isinstance(verdict, Wait):
             return _hold(plane, job, envelope, verdict)
         ready.append((job, envelope, verdict))

@@ -633,7 +633,8 @@ def test_an_expensive_job_waits_for_a_person(tmp_path: Path) -> None:
     system = System(tmp_path, Policy(approval=Approval(cost_above=0.5)), cost=1.0)
     yes, no = system.envelope(), system.envelope(repetition=1)
     for envelope in (yes, no):
-        assert system.dispatcher.submit(envelope).state == "awaiting_approval"
+        waiting = system.dispatcher.submit(envelope)
+        assert (waiting.state, waiting.estimated_cost) == ("awaiting_approval", 1.0)
     assert not system.taken()
     system.dispatcher.decide(job_id_of(yes), "approved", by="ada", reason="worth it")
     system.dispatcher.decide(job_id_of(no), "rejected", by="bob", reason="not worth it")
