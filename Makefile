@@ -18,7 +18,7 @@ ui: setup
 	@$(HYBRID) ui --port $(PORT)
 
 test: setup-dev
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 4 --dist loadfile
 
 bench: setup-dev
 	for name in imports overhead burst publish_readers ledger warm_worker dispatch; do .venv/bin/python -m benchmarks.$$name || exit 1; done

@@ -214,10 +214,12 @@ class WarmWorkers:
 
 
 def _recipe(backend: LocalBackend) -> bytes:
-    """What makes the backend again in another process: its class and its fields."""
+    """What makes the backend again in another process: where to look for its class, the class, its fields."""
     settings = {f.name: getattr(backend, f.name) for f in fields(backend) if f.init and f.name != "runner"}
     try:
-        return pickle.dumps((type(backend), settings))
+        # a plug-in may have come on the path after the worker was started
+        path = [place for place in sys.path if isinstance(place, str)]
+        return pickle.dumps((path, pickle.dumps((type(backend), settings))))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise BackendError(
             f"backend {backend.name} cannot be made again in a worker: {redacted(str(error))}", FailureClass.INTERNAL
@@ -268,7 +270,9 @@ def _watch(parent: int) -> None:
 def _made(backends: dict[bytes, LocalBackend], recipe: bytes) -> LocalBackend:
     """The backend of a recipe, made once: what it keeps (compiled circuits, noise models) stays warm with it."""
     if recipe not in backends:
-        kind, settings = pickle.loads(recipe)
+        path, made = pickle.loads(recipe)
+        sys.path += [place for place in path if place not in sys.path]
+        kind, settings = pickle.loads(made)
         backends[recipe] = kind(**settings)
     return backends[recipe]
 

@@ -159,6 +159,7 @@ def test_a_burst_goes_out_as_one_submission(
 
     monkeypatch.setattr(Emulator, "submit_many", spy)
     monkeypatch.setenv("HYBRID_HOME", str(staging.home.root))
+    monkeypatch.setenv("HYBRID_ENV", "staging")
     job = ReconstructableRepository.for_module(__name__, "repository_of_home").get_reconstructable_job("process_batch")
     config = {"ops": {"run_batch": {"config": {"keys": keys, "stages": list(LINE[:4])}}}}
     assert dg.execute_job(job, staging.instance, run_config=config).success
