@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
+
+from resources import audit
 from resources.artifacts import ArtifactStore
 from resources.audit import AuditLog
 from resources.backends.base import LocalBackend, QuantumBackend, Runner
@@ -105,6 +108,22 @@ class ControlPlane:
         if job_id_of(envelope) != job.job_id:
             raise InvariantError(f"envelope {envelope.digest} belongs to {job_id_of(envelope)}, not to {job.job_id}")
         return envelope
+
+    def decided(self, tx: sa.Connection, job: Job, action: str, reason: str, subject: str | None = None) -> None:
+        """Log a decision about a job in the transaction that carries it out; the last thing in it.
+
+        Args:
+            subject: what it was decided about, by default the job's backend.
+        """
+        audit.append(
+            tx,
+            actor=audit.actor(),
+            action=action,
+            job_id=job.job_id,
+            subject=job.backend if subject is None else subject,
+            reason=reason,
+            policy_version=self.policy.version,
+        )
 
     def payload(self, envelope: JobEnvelope) -> dimod.BinaryQuadraticModel:
         """The model behind an envelope.

@@ -55,14 +55,12 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
             plane.spending.settle(tx, job, math.nan)
         else:
             plane.spending.release(tx, job)
-        audit.append(
+        plane.decided(
             tx,
-            actor=audit.actor(),
-            action="fallback" if following else "give_up",
-            job_id=job.job_id,
-            subject=f"{job.backend} → {following}" if following else job.backend,
-            reason=f"{kind}: {reason}",
-            policy_version=plane.policy.version,
+            job,
+            "fallback" if following else "give_up",
+            f"{kind}: {reason}",
+            f"{job.backend} → {following}" if following else job.backend,
         )
 
     if following is None:
@@ -144,15 +142,7 @@ def fail(plane: ControlPlane, job: Job, error: Exception) -> Job:
 
     def record(tx: sa.Connection) -> None:
         plane.spending.release(tx, job)
-        audit.append(
-            tx,
-            actor=audit.actor(),
-            action="give_up",
-            job_id=job.job_id,
-            subject=job.backend,
-            reason=f"{kind}: {reason}",
-            policy_version=plane.policy.version,
-        )
+        plane.decided(tx, job, "give_up", f"{kind}: {reason}")
 
     return plane.ledger.move(
         job.job_id,
@@ -171,15 +161,7 @@ def ask(plane: ControlPlane, job: Job, why: str, cost: float = 0.0) -> Job:
 
     def record(tx: sa.Connection) -> None:
         plane.approvals.ask(tx, job.job_id, why)
-        audit.append(
-            tx,
-            actor=audit.actor(),
-            action="ask_approval",
-            job_id=job.job_id,
-            subject=job.backend,
-            reason=why,
-            policy_version=plane.policy.version,
-        )
+        plane.decided(tx, job, "ask_approval", why)
 
     return plane.ledger.move(
         job.job_id,
@@ -229,15 +211,7 @@ def answer_from_cache(plane: ControlPlane, job: Job, entry: Entry) -> Job | None
     stored = plane.artifacts.put(result.model_dump_json().encode())
 
     def record(tx: sa.Connection) -> None:
-        audit.append(
-            tx,
-            actor=audit.actor(),
-            action="cache_hit",
-            job_id=job.job_id,
-            subject=entry.job_id,
-            reason="an earlier result answers",
-            policy_version=plane.policy.version,
-        )
+        plane.decided(tx, job, "cache_hit", "an earlier result answers", entry.job_id)
 
     return plane.ledger.move(
         job.job_id,

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -118,7 +119,7 @@ class Spending:
             spent[owner] = _spent(tx, owner, month, [job for job, _ in asked])
         for job, amount in asked:
             owner = job.owner
-            no = self._verdict(owner, job.backend, amount, month, lambda owner=owner: spent[owner])  # type: ignore[misc]
+            no = self._verdict(owner, job.backend, amount, month, partial(spent.__getitem__, owner))
             answers.append(no)
             if no is None and owner in spent:
                 before = spent[owner]

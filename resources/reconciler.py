@@ -16,7 +16,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from resources import audit
 from resources.backends.base import JobHandle, ProviderStatus
 from resources.control_plane import ControlPlane
 from resources.envelope import JobEnvelope
@@ -248,15 +247,7 @@ def _unheard(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: Hybrid
 
 def _record(plane: ControlPlane, job: Job, action: str, reason: str) -> Callable[[sa.Connection], None]:
     def record(tx: sa.Connection) -> None:
-        audit.append(
-            tx,
-            actor=audit.actor(),
-            action=action,
-            job_id=job.job_id,
-            subject=job.backend,
-            reason=reason,
-            policy_version=plane.policy.version,
-        )
+        plane.decided(tx, job, action, reason)
 
     return record
 

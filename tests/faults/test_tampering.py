@@ -78,14 +78,3 @@ def test_a_payload_that_was_exchanged_is_never_sent(system: System) -> None:
     assert [envelope.payload_ref in problem for problem in done.problems] == [True]
     assert system.ledger.job(job_id_of(envelope)).state == "failed"
     assert not system.taken()
-
-
-def test_a_result_moved_from_another_job_is_refused(system: System) -> None:
-    first, second = system.envelope(), system.envelope(repetition=1)
-    for envelope in (first, second):
-        system.run(envelope)
-    theirs = system.ledger.job(job_id_of(second)).result_ref
-    with system.ledger.engine.begin() as tx:
-        tx.execute(JOBS.update().where(JOBS.c.job_id == job_id_of(first)).values(result_ref=theirs))
-    with pytest.raises(InvariantError, match="answers envelope"):
-        system.dispatcher.result(first)
