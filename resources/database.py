@@ -86,7 +86,9 @@ def _lock_file(connection: sa.Connection) -> None:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 return
             except sa.exc.OperationalError as error:
-                if not _is_contention(error) or time.monotonic() > deadline:
+                # a snapshot that this connection still reads from does not pass by waiting
+                stale = getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY_SNAPSHOT
+                if stale or not _is_contention(error) or time.monotonic() > deadline:
                     raise
             time.sleep(random.uniform(0, pause))
             pause = min(1.5 * pause, 0.02)

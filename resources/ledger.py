@@ -76,8 +76,10 @@ class Ledger(Catalogue):
         if tx is None and claim_seconds is None:
             with self.engine.connect() as connection:
                 found = _by_key(connection, keys)
-                stored = connection.execute(sa.select(ENVELOPES.c.digest).where(ENVELOPES.c.digest.in_(digests)))
-                if len(found) == len(set(keys)) and set(stored.scalars()) == set(digests):
+                # read to its end: an open cursor would keep its snapshot, from which no transaction can begin to write
+                rows_of = connection.execute(sa.select(ENVELOPES.c.digest).where(ENVELOPES.c.digest.in_(digests)))
+                stored = set(rows_of.scalars())
+                if len(found) == len(set(keys)) and stored == set(digests):
                     return [found[key] for key in keys]
         now = datetime.now(UTC)
         papers: dict[str, dict[str, Any]] = {}
