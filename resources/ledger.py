@@ -78,7 +78,7 @@ class Ledger(Catalogue):
                 found = _by_key(connection, keys)
                 # read to its end: an open cursor would keep its snapshot, from which no transaction can begin to write
                 rows_of = connection.execute(sa.select(ENVELOPES.c.digest).where(ENVELOPES.c.digest.in_(digests)))
-                stored = set(rows_of.scalars())
+                stored: set[str] = set(rows_of.scalars())
                 if len(found) == len(set(keys)) and stored == set(digests):
                     return [found[key] for key in keys]
         now = datetime.now(UTC)
