@@ -51,17 +51,18 @@ def envelope(number: int) -> JobEnvelope:
 def live(ledger: Ledger, made: JobEnvelope) -> None:
     """A whole lifecycle."""
     job = ledger.intend(made, claim_seconds=60)
-    ledger.move(
+    job = ledger.move(
         job.job_id,
         "submitting",
         "to aer",
         expect="intended",
-        attempt=0,
+        version=job.version,
         attempts=1,
         also=lambda tx: append(tx, actor="benchmark", action="submit", job_id=job.job_id, subject="aer") and None,
     )
-    ledger.move(job.job_id, "submitted", "to aer", expect="submitting", attempt=1, provider_id=job.provider_key)
-    ledger.move(job.job_id, "succeeded", "result", expect="submitted", attempt=1, result_ref="d" * 64)
+    key = job.provider_key
+    job = ledger.move(job.job_id, "submitted", "to aer", expect="submitting", version=job.version, provider_id=key)
+    ledger.move(job.job_id, "succeeded", "result", expect="submitted", version=job.version, result_ref="d" * 64)
 
 
 def work(url: str, first: int, jobs: int, start: Barrier, answers: Any) -> None:
@@ -88,7 +89,7 @@ def measure(url: str, processes: int, jobs: int) -> dict[str, float]:
     ]
     for worker in workers:
         worker.start()
-    found = [answers.get(timeout=600) for _ in workers]
+    found = [answers.get(timeout=120) for _ in workers]
     for worker in workers:
         worker.join()
     check(ledger, processes * (jobs + 1))
