@@ -77,9 +77,8 @@ class Ledger(Catalogue):
             with self.engine.connect() as connection:
                 found = _by_key(connection, keys)
                 # read to its end: an open cursor would keep its snapshot, from which no transaction can begin to write
-                rows_of = connection.execute(sa.select(ENVELOPES.c.digest).where(ENVELOPES.c.digest.in_(digests)))
-                stored: set[str] = set(rows_of.scalars())
-                if len(found) == len(set(keys)) and stored == set(digests):
+                known = connection.scalars(sa.select(ENVELOPES.c.digest).where(ENVELOPES.c.digest.in_(digests))).all()
+                if len(found) == len(set(keys)) and set(known) == set(digests):
                     return [found[key] for key in keys]
         now = datetime.now(UTC)
         papers: dict[str, dict[str, Any]] = {}
@@ -346,8 +345,7 @@ class Ledger(Catalogue):
             envelope = JobEnvelope.model_validate_json(document)
         except ValidationError as error:
             wrong = error.errors(include_url=False, include_context=False)
-            version = next((problem for problem in wrong if problem["loc"] == ("schema_version",)), None)
-            if version is not None:
+            if version := next((problem for problem in wrong if problem["loc"] == ("schema_version",)), None):
                 raise InvariantError(
                     f"envelope {digest}: schema_version is {version['input']}, this software reads {SCHEMA_VERSION}"
                 ) from None
