@@ -77,8 +77,8 @@ class Ledger(Catalogue):
             with self.engine.connect() as connection:
                 found = _by_key(connection, keys)
                 # read to its end: an open cursor would keep its snapshot, from which no transaction can begin to write
-                known = connection.scalars(sa.select(ENVELOPES.c.digest).where(ENVELOPES.c.digest.in_(digests))).all()
-                if len(found) == len(set(keys)) and set(known) == set(digests):
+                papers_of = sa.select(ENVELOPES.c.digest).where(ENVELOPES.c.digest.in_(digests))
+                if {row[0] for row in connection.execute(papers_of)} == set(digests) and len(found) == len(set(keys)):
                     return [found[key] for key in keys]
         now = datetime.now(UTC)
         papers: dict[str, dict[str, Any]] = {}
