@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from resources import reconciler, replays
-from resources.backends.base import Estimate, JobHandle, ProviderStatus
+from resources.backends.base import JobHandle, ProviderStatus
 from resources.control_plane import ControlPlane
 from resources.controls import Mode, signed
 from resources.database import patient
-from resources.delivery import as_sent
 from resources.envelope import JobEnvelope, JobResult
 from resources.failures import FailureClass, HybridError, InputError
 from resources.fallback import fresh_submission
@@ -145,25 +144,9 @@ class Dispatcher(ControlPlane):
         """
         return self._result(self._bring(envelope, again=False), envelope)
 
-    def wait(self, envelope: JobEnvelope, seconds: float, progress: Callable[[Job], None] = lambda _: None) -> Job:
-        """Reconcile until the envelope's job has ended or waits for a person, at most so many seconds."""
-        until, job = time.monotonic() + seconds, self.ledger.intend(envelope)
-        while job.state not in TERMINAL and job.state != "awaiting_approval" and time.monotonic() < until:
-            reconciler.reconcile(self)
-            job = self.ledger.job(job.job_id)
-            progress(job)
-            if job.state not in TERMINAL:
-                time.sleep(0.2)
-        return job
-
     def reconcile(self, *, limit: int = 200, local: bool = True) -> Reconciled:
         """One round over all jobs that are due (``reconciler.reconcile``)."""
         return reconciler.reconcile(self, limit=limit, local=local)
-
-    def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """Queue, run time, size and cost of a job on its backend, before anything is sent."""
-        backend = self.backend(envelope.backend)
-        return backend.estimate(as_sent(backend, envelope))
 
     # --- results ----------------------------------------------------------------------------------------------------
 

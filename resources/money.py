@@ -8,10 +8,9 @@ job's ``provider_key``, so what is sent once is paid once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -69,100 +68,64 @@ class Spending:
         self.ledger, self.policy = ledger, policy
 
     def refuses(
-        self,
-        owner: str,
-        backend: str,
-        amount: float,
-        tx: sa.Connection | None = None,
-        now: datetime | None = None,
-        *,
-        job: Job | None = None,
-    ) -> str | None:
-        """Why the owner may not send one more metered job of this amount, in a sentence; ``None``: it fits.
+        self, tx: sa.Connection, asked: Sequence[tuple[Job, float]], now: datetime | None = None
+    ) -> list[str | None]:
+        """Why each of these metered jobs may not be sent, in a sentence; ``None``: it fits. Each counts those before.
 
         Args:
-            amount: the job's estimate.
-            tx: the transaction that will reserve; without one the answer is only a forecast.
-            job: its own open reservation is not counted against it (it is asked again after a crash).
+            tx: the transaction that will reserve.
+            asked: jobs with their estimates. Their own open reservations are not counted against them (a job is asked
+                again after a crash).
         """
-        month = month_of(now)
-        if tx is not None:
-            hold(tx, f"spending:{owner}:{month}")
-            return self._verdict(owner, backend, amount, month, lambda: _spent(tx, owner, month, [job] if job else []))
-        return self._verdict(owner, backend, amount, month, lambda: self._forecast(owner, month, job))
-
-    def _verdict(
-        self, owner: str, backend: str, amount: float, month: str, spent_by_now: Callable[[], Spent]
-    ) -> str | None:
-        budget = self.budget(owner)
-        if budget is None:
-            return None
-        if not math.isfinite(amount) or amount < 0:
-            return f"the price of a job on {backend} cannot be estimated, so it fits no budget of {owner}"
-        spent = spent_by_now()
-        where = f"{owner} in {month} (budget {budget.owner!r})"
-        if budget.jobs is not None and spent.jobs + 1 > budget.jobs:
-            return f"the quota of {where} is {budget.jobs} metered jobs, {spent.jobs} are sent; {backend} asks for one"
-        if budget.money is not None and amount > 0 and spent.money + amount > budget.money + _ROUNDING:
-            return (
-                f"the budget of {where} is {budget.money:.2f} {self.policy.currency}, {spent.reserved:.2f} of it "
-                f"reserved and {spent.money - spent.reserved:.2f} spent; {backend} asks for {amount:.2f}"
-            )
-        return None
-
-    def refuses_of(self, tx: sa.Connection, asked: Sequence[tuple[Job, float]]) -> list[str | None]:
-        """``refuses`` for jobs that will be reserved together, in their order: each counts those before it."""
-        month, spent = month_of(), dict[str, Spent]()
+        month, spent = month_of(now), dict[str, Spent]()
         answers: list[str | None] = []
         for owner in sorted({job.owner for job, _ in asked if self.budget(job.owner)}):
             hold(tx, f"spending:{owner}:{month}")
             spent[owner] = _spent(tx, owner, month, [job for job, _ in asked])
         for job, amount in asked:
-            owner = job.owner
-            no = self._verdict(owner, job.backend, amount, month, partial(spent.__getitem__, owner))
+            before = spent.get(job.owner)
+            no = None if before is None else self._verdict(job, amount, month, before)
             answers.append(no)
-            if no is None and owner in spent:
-                before = spent[owner]
-                spent[owner] = Spent(before.money + amount, before.jobs + 1, before.reserved + amount)
+            if no is None and before is not None:
+                spent[job.owner] = Spent(before.money + amount, before.jobs + 1, before.reserved + amount)
         return answers
 
-    def reserve_all(self, tx: sa.Connection, asked: Sequence[tuple[Job, float]]) -> None:
-        """``reserve`` for jobs that go out together: those without a row yet in one statement."""
+    def _verdict(self, job: Job, amount: float, month: str, spent: Spent) -> str | None:
+        budget = self.budget(job.owner)
+        assert budget is not None, "who has no budget is not asked"
+        if not math.isfinite(amount) or amount < 0:
+            return f"the price of a job on {job.backend} cannot be estimated, so it fits no budget of {job.owner}"
+        where = f"{job.owner} in {month} (budget {budget.owner!r})"
+        if budget.jobs is not None and spent.jobs + 1 > budget.jobs:
+            return (
+                f"the quota of {where} is {budget.jobs} metered jobs, {spent.jobs} are sent; {job.backend} asks for one"
+            )
+        if budget.money is not None and amount > 0 and spent.money + amount > budget.money + _ROUNDING:
+            return (
+                f"the budget of {where} is {budget.money:.2f} {self.policy.currency}, {spent.reserved:.2f} of it "
+                f"reserved and {spent.money - spent.reserved:.2f} spent; {job.backend} asks for {amount:.2f}"
+            )
+        return None
+
+    def reserve(self, tx: sa.Connection, asked: Sequence[tuple[Job, float]], now: datetime | None = None) -> None:
+        """Set money aside for the jobs' current submissions. Again for the same submission: the latest amount holds;
+        a bill stays a bill."""
         keys = [job.provider_key for job, _ in asked]
-        rows = tx.execute(sa.select(SPENDING.c.provider_key).where(SPENDING.c.provider_key.in_(keys)))
-        known: set[str] = set(rows.scalars())
-        now = datetime.now(UTC)
-        fresh = [
-            {
-                "job_id": job.job_id,
-                "provider_key": job.provider_key,
-                "owner": job.owner,
-                "month": month_of(now),
-                "backend": job.backend,
-                "reserved": amount,
-                "actual": None,
-                "state": "reserved",
-                "updated_at": now,
-            }
-            for job, amount in asked
-            if job.provider_key not in known
-        ]
+        rows = tx.execute(sa.select(SPENDING).where(SPENDING.c.provider_key.in_(keys)).with_for_update()).all()
+        known = {row.provider_key: row.state for row in rows}
+        fresh: list[dict[str, Any]] = []
+        for job, amount in asked:
+            state = known.get(job.provider_key)
+            values = {"backend": job.backend, "reserved": amount, "actual": None, "state": "reserved"}
+            if state in (None, "released"):
+                values |= {"owner": job.owner, "month": month_of(now)}
+            if state is None:
+                ids = {"job_id": job.job_id, "provider_key": job.provider_key, "updated_at": datetime.now(UTC)}
+                fresh.append(values | ids)
+            elif state != "settled":
+                _write(tx, job, values, True)
         if fresh:
             tx.execute(SPENDING.insert(), fresh)
-        for job, amount in asked:
-            if job.provider_key in known:
-                self.reserve(tx, job, amount)
-
-    def reserve(self, tx: sa.Connection, job: Job, amount: float, now: datetime | None = None) -> None:
-        """Set money aside for the job's current submission. Again for the same submission: the latest amount holds;
-        a bill stays a bill."""
-        known = _row(tx, job)
-        if known is not None and known.state == "settled":
-            return
-        values: dict[str, Any] = {"backend": job.backend, "reserved": amount, "actual": None, "state": "reserved"}
-        if known is None or known.state == "released":
-            values |= {"owner": job.owner, "month": month_of(now)}
-        _write(tx, job, values, known is not None)
 
     def settle(self, tx: sa.Connection, job: Job, actual: float, now: datetime | None = None) -> None:
         """Replace the reservation by the bill; the latest bill holds. It counts in the month of the reservation.
@@ -186,14 +149,11 @@ class Spending:
         if known is not None and known.state == "reserved":
             _write(tx, job, {"state": "released"}, True)
 
+    @patient
     def spent(self, owner: str, month: str) -> Spent:
         """What the owner has spent and reserved in the month ``YYYY-MM``."""
-        return self._forecast(owner, month, None)
-
-    @patient
-    def _forecast(self, owner: str, month: str, job: Job | None) -> Spent:
         with self.ledger.engine.connect() as tx:
-            return _spent(tx, owner, month, [job] if job else [])
+            return _spent(tx, owner, month, [])
 
     def budget(self, owner: str) -> Budget | None:
         """The first budget of the policy that matches; ``None``: the owner has no limit."""

@@ -196,7 +196,7 @@ def _claim(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) ->
         claims.full = [(job, envelope) for job, envelope, _ in ready[room:]]
         going = list(ready[:room])
         metered = [(job, go.cost) for job, _, go in going if go.metered]
-        no = {job.job_id: why for (job, _), why in zip(metered, plane.spending.refuses_of(tx, metered), strict=True)}
+        no = {job.job_id: why for (job, _), why in zip(metered, plane.spending.refuses(tx, metered), strict=True)}
         claims.refused = [(job, envelope, no[job.job_id] or "") for job, envelope, _ in going if no.get(job.job_id)]
         going = [(job, envelope, go) for job, envelope, go in going if not no.get(job.job_id)]
         moves = [
@@ -230,7 +230,7 @@ def _claim(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) ->
             if go.metered:
                 costs.append((moved, go.cost))
         if costs:
-            plane.spending.reserve_all(tx, costs)
+            plane.spending.reserve(tx, costs)
         # last: everybody waits for the end of the log
         actor = audit.actor()
         audit.append_all(

@@ -51,9 +51,9 @@ def job(ledger: Ledger, number: int = 0, owner: str = "team:a") -> Job:
 def spend(of: Spending, asking: Job, amount: float, now: datetime = MARCH) -> str | None:
     """Check and reserve as the dispatcher does, in one transaction."""
     with of.ledger.transaction() as tx:
-        refusal = of.refuses(asking.owner, asking.backend, amount, tx=tx, now=now, job=asking)
+        (refusal,) = of.refuses(tx, [(asking, amount)], now)
         if refusal is None:
-            of.reserve(tx, asking, amount, now)
+            of.reserve(tx, [(asking, amount)], now)
         return refusal
 
 
@@ -95,9 +95,14 @@ def test_the_quota_counts_every_metered_job_and_a_free_one_asks_no_money(ledger:
 
 def test_the_first_budget_that_matches_counts_for_each_owner_alone(ledger: Ledger) -> None:
     of = Spending(ledger, policy(Budget(owner="team:rich", money=100), Budget(owner="team:*", money=1)))
-    assert of.refuses("team:rich", "qpu", 99) is None
-    assert "'team:*'" in str(of.refuses("team:richer", "qpu", 99))
-    assert of.refuses("nobody's", "qpu", 1e9) is None
+    asked = [
+        (job(ledger, 10 + number, owner), amount)
+        for number, (owner, amount) in enumerate([("team:rich", 99), ("team:richer", 99), ("nobody's", 1e9)])
+    ]
+    with ledger.transaction() as tx:
+        rich, richer, nobody = of.refuses(tx, asked)
+    assert (rich, nobody) == (None, None)
+    assert "'team:*'" in str(richer)
     assert spend(of, job(ledger, 0, "team:a"), 1.0) is None
     assert spend(of, job(ledger, 1, "team:b"), 1.0) is None
     assert spend(of, job(ledger, 2, "team:b"), 1.0) is not None
@@ -146,10 +151,11 @@ def test_each_step_may_be_repeated(ledger: Ledger) -> None:
         of.settle(tx, asking, 4.0)
         of.settle(tx, asking, 4.0)
         of.release(tx, asking)
-        of.reserve(tx, asking, 9.0)
+        of.reserve(tx, [(asking, 9.0)])
     assert of.spent("team:a", "2026-04") == Spent(4.0, 1, 0.0)
     # what is billed is in the way of whoever asks
-    assert of.refuses("team:a", "qpu", 6.5, now=APRIL, job=asking) is not None
+    with ledger.transaction() as tx:
+        assert of.refuses(tx, [(asking, 6.5)], APRIL) != [None]
     # a further submission has a further key, and is paid as well
     assert spend(of, replace(asking, provider_key="again"), 5.0, APRIL) is None
     assert of.spent("team:a", "2026-04") == Spent(9.0, 2, 5.0)
@@ -231,9 +237,9 @@ while len(list(Path(root).glob("ready-*"))) < int(count):
 @patient
 def spend(job):
     with ledger.transaction() as tx:
-        fits = of.refuses(job.owner, job.backend, 1.0, tx=tx) is None
+        fits = of.refuses(tx, [(job, 1.0)]) == [None]
         if fits:
-            of.reserve(tx, job, 1.0)
+            of.reserve(tx, [(job, 1.0)])
         return fits
 print(sum(spend(job) for job in jobs[int(number)::int(count)]))
 """
@@ -257,3 +263,17 @@ def test_processes_do_not_share_the_last_euro(ledger: Ledger, tmp_path: Path) ->
     assert [p.returncode for p in processes] == [0] * 3, said
     assert sum(int(out) for out, _ in said) == 5
     assert spending(ledger).spent("team:a", month_of()) == Spent(5.0, 5, 5.0)
+
+
+def test_jobs_that_go_out_together_share_what_is_left(ledger: Ledger) -> None:
+    of = spending(ledger, money=2.5)
+    asked = [(job(ledger, number), 1.0) for number in range(4)]
+    with ledger.transaction() as tx:
+        assert [no is None for no in of.refuses(tx, asked)] == [True, True, False, False]
+        of.reserve(tx, asked[:2])
+    assert of.spent("team:a", month_of()) == Spent(2.0, 2, 2.0)
+    with ledger.transaction() as tx:
+        # asked again after a crash, their own reservations are not in their way
+        assert [no is None for no in of.refuses(tx, asked[:2])] == [True, True]
+        of.reserve(tx, asked[:2])
+    assert of.spent("team:a", month_of()) == Spent(2.0, 2, 2.0)
