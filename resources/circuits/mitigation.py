@@ -19,7 +19,6 @@ from resources.failures import BackendError, FailureClass
 
 if TYPE_CHECKING:
     import dimod
-    from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
 
 #: The envelope's tag that declares a symmetry for post-selection: ``hamming-weight=3`` or ``parity=even``.
@@ -46,23 +45,6 @@ def confusion_of(target: Target, qubits: Sequence[int]) -> np.ndarray:
         up, down = (error if value is None else value for value in (up, down))
         matrices.append([[1.0 - up, down], [up, 1.0 - down]])
     return np.array(matrices)
-
-
-def calibration_circuits(variables: int) -> tuple[QuantumCircuit, QuantumCircuit]:
-    """All variables prepared in 0 and all in 1, read out at once; compile them with ``initial_layout=measured``."""
-    from qiskit import QuantumCircuit
-
-    zeros, ones = QuantumCircuit(variables, variables), QuantumCircuit(variables, variables)
-    ones.x(range(variables))
-    for circuit in (zeros, ones):
-        circuit.measure(range(variables), range(variables))
-    return zeros, ones
-
-
-def confusion_from(zeros: np.ndarray, ones: np.ndarray) -> np.ndarray:
-    """Confusion matrices (as ``confusion_of``) from the read-outs of ``calibration_circuits``, shape ``(shots, n)``."""
-    up, down = zeros.mean(axis=0), 1.0 - ones.mean(axis=0)
-    return np.moveaxis(np.array([[1.0 - up, down], [up, 1.0 - down]]), -1, 0)
 
 
 def mitigated_expectation(payload: dimod.BinaryQuadraticModel, bits: np.ndarray, confusion: np.ndarray) -> float:
