@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     import dimod
     from matplotlib.figure import Figure
 
+    from hybrid_assets.problems.landscape import Landscape
+
 Sense = Literal["min", "max"]
+
+#: Largest whole program that a family builds; above it only sub-programs exist.
+PROGRAM_VARIABLES = 5_000
 
 
 class FamilyOptions(BaseModel):
@@ -97,10 +102,21 @@ class Program:
     Attributes:
         cqm: the dimod container; every variable is binary and named by its integer index.
         form: the name of the model, e.g. ``equal-weight proxy``.
+        higher: terms of degree 3 and more that are added to the objective: ascending indices → coefficient. Encodings
+            without native support quadratize them.
     """
 
     cqm: dimod.ConstrainedQuadraticModel
     form: str
+    higher: Mapping[tuple[int, ...], float] = field(default_factory=dict)
+
+    def energies(self, assignments: np.ndarray) -> np.ndarray:
+        """Objective (constraints apart) of assignments of shape ``(m, n)``; float64, shape ``(m,)``."""
+        x = np.asarray(assignments)
+        values = np.asarray(self.cqm.objective.energies((x, range(x.shape[1]))), dtype=float)
+        for indices, coefficient in self.higher.items():
+            values = values + coefficient * x[:, list(indices)].astype(float).prod(axis=1)
+        return values
 
     @cached_property
     def digest(self) -> str:
@@ -110,6 +126,8 @@ class Program:
             import zipfile
 
             state = hashlib.sha256(self.form.encode())
+            if self.higher:
+                state.update(canonical_json([[list(k), self.higher[k]] for k in sorted(self.higher)]).encode())
             with zipfile.ZipFile(stored) as archive:
                 for member in sorted(archive.namelist()):
                     state.update(member.encode() + archive.read(member))
@@ -234,6 +252,18 @@ class ProblemFamily(ABC):
 
     def refine(self, instance: Instance, round_: int, solutions: Sequence[Solution]) -> Program | None:
         """The program of round ``round_`` (1, 2, …) given the solutions so far, best first; ``None`` ends."""
+        return None
+
+    def program_size(self, instance: Instance) -> int:
+        """Binaries of ``model(instance)``, told without building it where that would be large."""
+        return len(self.model(instance).cqm.variables)
+
+    def landscape(self, instance: Instance) -> Landscape | None:
+        """The instance as the proposal engine walks it; ``None``: it is narrowed once instead.
+
+        A family with a landscape may refuse to ``model`` an instance whose program would be too large to hold (above
+        ``PROGRAM_VARIABLES``), with an ``InputError`` that says so; everything else works on it all the same.
+        """
         return None
 
     @abstractmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -18,22 +19,29 @@ if TYPE_CHECKING:
 Status = Literal["optimal", "feasible", "infeasible", "no solution"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class SolveTask:
     """What a solver may look at. A best known value is never part of it.
 
     Attributes:
         family: the family, for ``evaluate`` and ``complete``.
         instance: the normalized instance, whole (never narrowed).
-        program: ``family.model(instance)``, for solvers that work on the program.
         target: objective at which a heuristic may stop because an exact solver has already proven it optimal in
             this very comparison; ``None`` otherwise.
     """
 
     family: ProblemFamily
     instance: Instance
-    program: Program
     target: float | None = None
+
+    @cached_property
+    def program(self) -> Program:
+        """``family.model(instance)``, for solvers that work on the program; built when first asked for.
+
+        Raises:
+            InputError: the program would be too large to hold.
+        """
+        return self.family.model(self.instance)
 
     def reached(self, objective: float) -> bool:
         """Whether ``objective`` is as good as the proven target."""

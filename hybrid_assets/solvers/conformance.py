@@ -10,7 +10,7 @@ Subclass ``SolverConformance`` in a test module and implement ``solver`` and ``t
             return MySolver()
 
         def tasks(self):
-            return [SolveTask(family, instance, family.model(instance))]
+            return [SolveTask(family, instance)]
 
 Here: what every solver must do, whatever its method. Not here: how good it is (``benchmarks``).
 """

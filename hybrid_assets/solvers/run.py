@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,14 +33,14 @@ def run_baselines(
     Raises:
         InvariantError: a solver reports an objective that its values do not have.
     """
-    task = SolveTask(family, instance, family.model(instance))
+    task = SolveTask(family, instance)
     rows = []
     for name in family.baselines(instance):
         progress(f"baseline {name}: up to {budget_seconds:g} s")
         result = registry.solver(name).solve(task, budget_seconds, seed)
         rows.append(_row(family, instance, key, budget_seconds, result))
         if result.status == "optimal" and task.target is None:
-            task = replace(task, target=result.objective)
+            task.target = result.objective
     return rows
 
 

@@ -22,7 +22,7 @@ from tests.conformance.test_families import port
 def task(family: ProblemFamily, content: bytes, **options: object) -> SolveTask:
     raw = family.read(source(content))[0]
     instance = family.normalize(raw, family.options.model_validate(options), "task")
-    return SolveTask(family, instance, family.model(instance))
+    return SolveTask(family, instance)
 
 
 def portfolios() -> list[SolveTask]:

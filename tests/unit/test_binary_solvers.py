@@ -31,7 +31,7 @@ SHARED = os.environ.get("HYBRID_INSTANCES")
 
 def task_of(family: UnconstrainedFamily, file: SourceFile, target: float | None = None) -> SolveTask:
     instance = family.normalize(family.read(file)[0], FamilyOptions(), "task")
-    return SolveTask(family, instance, family.model(instance), target)
+    return SolveTask(family, instance, target)
 
 
 def written(family: UnconstrainedFamily, upper: np.ndarray, target: float | None = None) -> SolveTask:
@@ -148,7 +148,7 @@ def test_a_proven_target_ends_the_search(name: str) -> None:
     task = random_task(Qubo(), 40, 0.3, 6)
     proven = solve("cpsat", task, 30.0)
     assert proven.status == "optimal"
-    aimed = SolveTask(task.family, task.instance, task.program, proven.objective)
+    aimed = SolveTask(task.family, task.instance, proven.objective)
     result = solve(name, aimed, 30.0)
     assert result.objective == proven.objective
     assert result.seconds < 10

@@ -121,7 +121,7 @@ def test_published_optima(name: str) -> None:
     raw = FAMILY.read(SourceFile.open(SHARED / known["data"]))[0]
     options = PortfolioOptions(cardinality=known["K"], risk_aversion=known["lambda"], min_weight=known["eps"])
     instance = FAMILY.normalize(raw, options, name)
-    whole = SolveTask(FAMILY, instance, FAMILY.model(instance))
+    whole = SolveTask(FAMILY, instance)
     for solver in ("scip", *HEURISTICS):
         result = registry.solver(solver).solve(replace(whole, target=known["objective"]), 20.0, 0)
         assert result.objective == pytest.approx(known["objective"], rel=1e-7)
