@@ -1,8 +1,8 @@
 """The ``Landscape`` seam: an instance as the proposal engine sees it, one small sub-program after the other.
 
-Here: ``State`` (an incumbent), ``Block`` (a sub-program of a few binaries, conditioned on the rest of the incumbent) and
-the abstract landscapes: ``Landscape``, and ``MoveLandscape`` for families whose natural steps are moves. Not here: any
-family's neighbourhoods, the engine that walks (``proposals``), or encodings of whole programs (``encodings``).
+Here: ``State`` (an incumbent), ``Block`` (a sub-program of a few binaries, conditioned on the rest of the incumbent)
+and the abstract landscapes: ``Landscape``, and ``MoveLandscape`` for families whose natural steps are moves. Not here:
+any family's neighbourhoods, the engine that walks (``proposals``), or encodings of whole programs (``encodings``).
 
 A block is the unit of work of every arm: the quantum proposer and all its controls answer the same blocks.
 """
