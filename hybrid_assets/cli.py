@@ -2,8 +2,8 @@
 
 Here: arguments, printing, exit codes. Not here: the work (``session``), the commands that only look (``route_cli``),
 those about jobs (``control_cli``).
-Exit codes: 0 answered, 2 bad input, 3 no feasible answer, 1 anything else. Only ``--json`` documents and tables go to
-stdout; progress goes to stderr.
+Exit codes: 0 answered, 2 bad input, 3 no feasible answer (none found, or none exists), 1 anything else. Only
+``--json`` documents and tables go to stdout; progress goes to stderr.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import typer
 
 from hybrid_assets import control_cli, route_cli
 from hybrid_assets.terminal import Steps, err, show_answer, show_leaderboard
-from resources.failures import HybridError, InputError
+from resources.failures import HybridError, InfeasibleError, InputError
 from resources.home import PROJECT, Home, inbox
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def main() -> None:
     """Run the command; errors of ours become one sentence and an exit code."""
     try:
         app()
+    except InfeasibleError as error:
+        _end(str(error), NO_ANSWER)
     except InputError as error:
         _end(str(error), BAD_INPUT)
     except HybridError as error:
@@ -70,7 +72,7 @@ def run() -> None:
 
     began = time.perf_counter()
     steps = Steps()
-    failed: dict[str, str] = {}
+    failed: dict[str, Outcome] = {}
     with open_session(steps) as session:
         landings, refused = session.land_inbox()
         for sentence in refused:
@@ -91,7 +93,7 @@ def run() -> None:
             outcome = session.process(key, stale)
             _said(steps.title, outcome, time.perf_counter() - started)
             if outcome.problem:
-                failed[key] = outcome.problem
+                failed[key] = outcome
             elif outcome.pending:
                 pending.append(key)
         if pending:
@@ -99,20 +101,27 @@ def run() -> None:
         for key, outcome, seconds in session.finish(pending):
             _said(key, outcome, seconds, session.waits_for(key) if outcome.pending else None)
             if outcome.problem:
-                failed[key] = outcome.problem
+                failed[key] = outcome
         computed -= len(failed)
         broken = f", {len(failed)} failed" if failed else ""
         err.print(f"{computed} of {len(landings)} instances computed{broken}, {fresh} up to date and left alone.")
         steps.title = "publication"
         _publish_if_needed(session, changed=computed > 0)
         show_leaderboard(session)
+        without = session.unanswered([landing.instance for landing in landings if landing.instance not in failed])
+    for key, reason in without.items():
+        err.print(f"no feasible answer: {key}: {reason}", style="red", soft_wrap=True)
     home = session.home
     err.print(
         f"\nDuckDB file:  {home.warehouse}\nreport:       {home.report}\n"
         f"Dagster UI:   make ui, then http://127.0.0.1:3000\ntotal:        {time.perf_counter() - began:.0f} s"
     )
-    if refused or failed:
-        sys.exit(BAD_INPUT if refused and not failed else 1)
+    if any(not outcome.infeasible for outcome in failed.values()):
+        sys.exit(1)
+    if refused:
+        sys.exit(BAD_INPUT)
+    if failed or without:
+        sys.exit(NO_ANSWER)
 
 
 def _said(title: str, outcome: Outcome, seconds: float, waits_for: str | None = None) -> None:
@@ -179,7 +188,8 @@ def solve(
             err.print(f"{landing.instance}: its job is out; waiting for it", style="dim")
             outcome = next(iter(session.finish([landing.instance])))[1]
         if outcome.problem:
-            _end(f"{landing.instance}: {outcome.problem}", BAD_INPUT if outcome.failure_class == "input" else 1)
+            code = NO_ANSWER if outcome.infeasible else BAD_INPUT if outcome.failure_class == "input" else 1
+            _end(f"{landing.instance}: {outcome.problem}", code)
         if outcome.pending:
             why = session.waits_for(landing.instance) or "its job is still open"
             _end(f"{landing.instance}: {why}; run the same command again to collect it.", 1)

@@ -47,12 +47,14 @@ class Outcome:
         problem: one sentence, ``None`` after success.
         failure_class: of the problem, where it has one.
         pending: the run is green but a job is still open.
+        infeasible: the problem is that the instance provably has no solution.
     """
 
     run_id: str
     problem: str | None = None
     failure_class: str | None = None
     pending: bool = False
+    infeasible: bool = False
 
 
 def stale_stages(instance: dg.DagsterInstance, graph: BaseAssetGraph, key: str) -> list[str]:
@@ -97,7 +99,7 @@ def run_line(
     if any(data.error_source is ErrorSource.INTERRUPT for data in failures):
         raise KeyboardInterrupt
     if failures:
-        return Outcome(result.run_id, *problem_of(failures[0]))
+        return Outcome(result.run_id, *problem_of(failures[0]), infeasible=_proves_none(failures[0]))
     return Outcome(result.run_id, "the run failed before any step")
 
 
@@ -124,6 +126,12 @@ def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             # its slots in a pool would stay taken where no daemon runs
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]
+
+
+def _proves_none(data: Any) -> bool:
+    user = data.user_failure_data
+    said = user.metadata.get("infeasible") if user is not None else None
+    return said is not None and bool(said.value)
 
 
 def problem_of(data: Any) -> tuple[str, str | None]:

@@ -133,6 +133,14 @@ class Session:
         if self.instance.has_dynamic_partition("instances", key):
             self.instance.delete_dynamic_partition("instances", key)
 
+    def unanswered(self, keys: list[str]) -> dict[str, str]:
+        """Those of these instances that were decided without a feasible answer, with the reason."""
+        rows = self.lake.read("decisions", keys) if keys else None
+        if rows is None or rows.empty:
+            return {}
+        rows = rows[~rows["feasible"].astype(bool)]
+        return dict(zip(rows["instance"], rows["reason"], strict=True))
+
     # --- running ----------------------------------------------------------------------------------------------------
 
     def stale(self, key: str) -> list[str]:

@@ -54,13 +54,22 @@ class InputError(HybridError):
     """
 
     failure_class = FailureClass.INPUT
+    #: What the message says between the file and the field.
+    verdict = ""
 
     def __init__(self, file: str, field: str, problem: str, fix: str) -> None:
         self.file, self.field, self.problem, self.fix = file, field, problem, fix
-        super().__init__(f"{file}: {field}: {problem}; {fix}.")
+        super().__init__(f"{file}: {self.verdict}{field}: {problem}; {fix}.")
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str, str]]:
         return (type(self), (self.file, self.field, self.problem, self.fix))
+
+
+class InfeasibleError(InputError):
+    """The input is well formed and certainly has no solution (demand above capacity, constraints that contradict each
+    other). Only for what is proven: a search that found nothing proves nothing."""
+
+    verdict = "no solution exists: "
 
 
 class BackendError(HybridError):

@@ -15,7 +15,7 @@ import pandas as pd
 from hybrid_assets import checks, contracts, plots
 from hybrid_assets.partitions import instances
 from resources.envelope import digest_of
-from resources.failures import HybridError, InputError, InvariantError
+from resources.failures import HybridError, InfeasibleError, InputError, InvariantError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -156,7 +156,7 @@ def failure(error: HybridError) -> dg.Failure:
     """A Dagster failure with the error's own sentence; input errors are nobody's to retry."""
     return dg.Failure(
         str(error),
-        metadata={"failure_class": str(error.failure_class)},
+        metadata={"failure_class": str(error.failure_class), "infeasible": isinstance(error, InfeasibleError)},
         allow_retries=not isinstance(error, InputError),
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from hybrid_assets.encodings.arrays import LinearConstraint, QuadraticForm, linear_constraints
 from hybrid_assets.encodings.base import EncodedProblem, Encoding, EncodingAudit
 from hybrid_assets.encodings.weights import Judgement, bounds, feasible_points, feasible_share, judge
-from resources.failures import InputError, InvariantError
+from resources.failures import InfeasibleError, InputError, InvariantError
 
 if TYPE_CHECKING:
     from hybrid_assets.problems.base import Program
@@ -52,7 +52,8 @@ def penalize(program: Program, weight: float) -> EncodedProblem:
     Constraints that every state satisfies are dropped and listed in ``detail["redundant"]``.
 
     Raises:
-        InputError: a constraint that this encoding cannot express, or that no state can satisfy.
+        InputError: a constraint that this encoding cannot express.
+        InfeasibleError: a constraint that no state can satisfy.
     """
     constraints = _constraints(program)
     objective = QuadraticForm.of(program.cqm)
@@ -121,7 +122,8 @@ class Penalty(Encoding):
         The weight is ``MARGIN`` times the smallest proven bound.
 
         Raises:
-            InputError: not accepted, or no assignment satisfies the constraints.
+            InputError: not accepted.
+        InfeasibleError: no assignment satisfies the constraints.
         """
         active = [c for c in _constraints(program) if not c.redundant]
         if not active:
@@ -218,7 +220,8 @@ def _constraints(program: Program) -> list[LinearConstraint]:
     """All constraints in canonical form.
 
     Raises:
-        InputError: one has none, or can never hold.
+        InputError: one has none.
+        InfeasibleError: one can never hold.
     """
     constraints = linear_constraints(program.cqm) if _binary(program) else None
     if constraints is None:
@@ -231,7 +234,7 @@ def _constraints(program: Program) -> list[LinearConstraint]:
     for c in constraints:
         if not c.possible:
             low, high = c.range
-            raise InputError(
+            raise InfeasibleError(
                 program.form,
                 f"constraint {c.label}",
                 f"no assignment satisfies it: its left side lies between {low} and {high}, it asks for "

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hybrid_assets.encodings.arrays import LinearConstraint, QuadraticForm, states, subset_sums
-from resources.failures import InputError
+from resources.failures import InfeasibleError
 
 if TYPE_CHECKING:
     from hybrid_assets.encodings.base import EncodedProblem, Verdict
@@ -72,7 +72,7 @@ def bounds(objective: QuadraticForm, constraints: list[LinearConstraint]) -> dic
       threshold, has not.
 
     Raises:
-        InputError: enumeration finds that no assignment satisfies the constraints.
+        InfeasibleError: enumeration finds that no assignment satisfies the constraints.
     """
     low, high = objective.range()
     found = {"range": high - low}
@@ -88,12 +88,12 @@ def threshold(objective: QuadraticForm, constraints: list[LinearConstraint]) -> 
     """The least weight that is not too small: the largest (f* − f(x)) / V(x) over all infeasible x, at least 0.
 
     Raises:
-        InputError: no assignment satisfies the constraints.
+        InfeasibleError: no assignment satisfies the constraints.
     """
     values, violations = _enumerate(objective, constraints)
     feasible = violations == 0
     if not feasible.any():
-        raise InputError(
+        raise InfeasibleError(
             "constraints",
             ", ".join(c.label for c in constraints),
             f"no assignment satisfies them all (all {len(values)} were tried)",

@@ -1,10 +1,12 @@
-"""Failures: what a client's error says about whether its request left."""
+"""Failures: their sentences, and what a client's error says about whether its request left."""
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
-from resources.failures import causes, never_connected
+from resources.failures import FailureClass, InfeasibleError, InputError, causes, never_connected
 
 
 def raised(*errors: Exception) -> Exception:
@@ -38,3 +40,12 @@ def test_only_what_never_connected_was_certainly_not_sent(errors: list[Exception
     error = raised(*errors)
     assert [type(one) for one in causes(error)] == [type(one) for one in reversed(errors)]
     assert never_connected(error) is unsent
+
+
+def test_an_infeasible_input_says_so_and_survives_a_process() -> None:
+    error = InfeasibleError("vans.vrp", "demand", "31 exceeds the fleet's 30", "add a vehicle")
+    assert str(error) == "vans.vrp: no solution exists: demand: 31 exceeds the fleet's 30; add a vehicle."
+    assert error.failure_class is FailureClass.INPUT
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (InfeasibleError, str(error))
+    assert str(InputError("a", "b", "c", "d")) == "a: b: c; d."

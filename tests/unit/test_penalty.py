@@ -15,7 +15,7 @@ from hybrid_assets.encodings.arrays import QuadraticForm, linear_constraints, st
 from hybrid_assets.encodings.penalty import MARGIN, Penalty, penalize, slack_bits, slack_coefficients
 from hybrid_assets.encodings.weights import bounds, feasible_share, threshold
 from hybrid_assets.problems.base import Program
-from resources.failures import InputError, InvariantError
+from resources.failures import InfeasibleError, InputError, InvariantError
 
 PENALTY = Penalty()
 
@@ -73,7 +73,7 @@ def test_encoding_is_exact_or_refuses(p: Program) -> None:
     every, values, feasible = brute(p)
     assert PENALTY.accepts(p)
     if not feasible.any():
-        with pytest.raises(InputError, match="no assignment satisfies"):
+        with pytest.raises(InfeasibleError, match="no assignment satisfies"):
             PENALTY.encode(p)
         return
     encoded = PENALTY.encode(p)
@@ -202,7 +202,7 @@ def test_quadratic_and_soft_constraints_and_other_variables_are_refused() -> Non
 
 
 def test_impossible_constraint_is_one_clear_sentence() -> None:
-    with pytest.raises(InputError, match=r"constraint c0: no assignment satisfies it.*between 0 and 4.*asks for 5"):
+    with pytest.raises(InfeasibleError, match=r"constraint c0: no assignment satisfies it.*between 0 and 4.*asks for 5"):
         PENALTY.encode(program(4, 0, cardinality(4, 5)))
 
 
