@@ -202,7 +202,9 @@ def test_quadratic_and_soft_constraints_and_other_variables_are_refused() -> Non
 
 
 def test_impossible_constraint_is_one_clear_sentence() -> None:
-    with pytest.raises(InfeasibleError, match=r"constraint c0: no assignment satisfies it.*between 0 and 4.*asks for 5"):
+    with pytest.raises(
+        InfeasibleError, match=r"constraint c0: no assignment satisfies it.*between 0 and 4.*asks for 5"
+    ):
         PENALTY.encode(program(4, 0, cardinality(4, 5)))
 
 
