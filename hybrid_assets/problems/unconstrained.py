@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import dimod
     from matplotlib.axes import Axes
 
+    from hybrid_assets.problems.landscape import Landscape
+
 #: Largest number of variables for which tabu search is a baseline: it keeps dense copies of the matrix.
 TABU_VARIABLES = 5_000
 #: Members of the coupled cluster that ``reference`` grows; far above any qubit budget it is only sorted.
@@ -119,6 +121,12 @@ class UnconstrainedFamily(ProblemFamily):
         drawn = np.tile(np.asarray(base, dtype=np.int8), (count, 1))
         drawn[:, free] = rng.integers(0, 2, (count, len(free)), dtype=np.int8)
         return drawn
+
+    def landscape(self, instance: Instance) -> Landscape:
+        """The bits themselves."""
+        from hybrid_assets.problems.flips import FlipLandscape
+
+        return FlipLandscape(self, instance, faithful=True)
 
     def baselines(self, instance: Instance) -> Sequence[str]:
         """Greedy, exact, annealing and, up to 5,000 variables, tabu."""

@@ -1,0 +1,43 @@
+"""The landscape suite on the families' own landscapes: one class per family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hybrid_assets import registry
+from hybrid_assets.problems.base import Instance, ProblemFamily
+from hybrid_assets.problems.landscape_conformance import LandscapeConformance
+from hybrid_assets.problems.source import SourceFile
+
+
+def read(family: str, text: str, **options: object) -> tuple[ProblemFamily, Instance]:
+    """The first instance of a text in one of the family's formats."""
+    found = registry.family(family)
+    raw = found.read(SourceFile("inline.txt", text.encode(), "0"))[0]
+    return found, found.normalize(raw, found.options(**options), "inline")
+
+
+def entries(nodes: int, edges: int, seed: int, weights: Sequence[float]) -> str:
+    """Random ``i j w`` lines below their header, numbered from 1."""
+    rng = np.random.default_rng(seed)
+    pairs = [(i, j) for i in range(1, nodes + 1) for j in range(i + 1, nodes + 1)]
+    kept = sorted(rng.choice(len(pairs), edges, replace=False).tolist())
+    lines = [f"{pairs[k][0]} {pairs[k][1]} {rng.choice(weights):g}" for k in kept]
+    return "\n".join([f"{nodes} {edges}", *lines]) + "\n"
+
+
+class TestMaxCut(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        return [
+            read("maxcut", entries(30, 70, 1, [1, -1])),
+            read("maxcut", entries(8, 28, 2, [0.3, 1.7, 2.9])),
+            # two parts and nodes without any edge
+            read("maxcut", "9 3\n1 2 1\n2 3 1\n5 6 4\n"),
+        ]
+
+
+class TestQubo(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        return [read("qubo", entries(25, 120, 3, [-50, -7, 3, 60])), read("qubo", "6 3\n1 1 -3\n1 4 2\n2 6 -1\n")]
