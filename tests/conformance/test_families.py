@@ -14,6 +14,7 @@ from hybrid_assets.problems.base import Evaluation, Instance, ProblemFamily
 from hybrid_assets.problems.conformance import FamilyConformance
 from hybrid_assets.problems.maxcut import MaxCut
 from hybrid_assets.problems.portfolio import Portfolio
+from hybrid_assets.problems.qap import Qap
 from hybrid_assets.problems.qubo import Qubo
 
 
@@ -71,6 +72,17 @@ class TestMaxCut(FamilyConformance):
 
     def examples(self) -> Sequence[bytes]:
         return [b"5 6\n1 2 1\n1 3 2\n2 3 1\n2 4 1\n3 5 3\n4 5 1\n", b"p edge 4 4\ne 1 2\ne 2 3\ne 3 4\ne 1 4\n"]
+
+
+class TestQap(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return Qap()
+
+    def examples(self) -> Sequence[bytes]:
+        return [
+            b"4\n\n0 3 1 2\n3 0 1 4\n1 1 0 2\n2 4 2 0\n\n0 1 2 3\n1 0 1 2\n2 1 0 1\n3 2 1 0\n",
+            b"3\n1 5 2 0\n0 3 9 8 0\n0 2 7 0 1 4 3 6\n2\n",
+        ]
 
 
 def test_every_family_of_the_project_is_covered() -> None:

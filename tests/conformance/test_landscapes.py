@@ -41,3 +41,10 @@ class TestMaxCut(LandscapeConformance):
 class TestQubo(LandscapeConformance):
     def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
         return [read("qubo", entries(25, 120, 3, [-50, -7, 3, 60])), read("qubo", "6 3\n1 1 -3\n1 4 2\n2 6 -1\n")]
+
+
+class TestQap(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        rng = np.random.default_rng(4)
+        texts = [f"{n}\n" + " ".join(map(str, rng.integers(-3, 30, 2 * n * n))) for n in (6, 11, 18)]
+        return [read("qap", text) for text in texts]

@@ -12,6 +12,7 @@ from hybrid_assets.problems.base import ProblemFamily
 from hybrid_assets.problems.conformance import source
 from hybrid_assets.problems.maxcut import MaxCut
 from hybrid_assets.problems.portfolio import Portfolio, PortfolioOptions
+from hybrid_assets.problems.qap import Qap
 from hybrid_assets.problems.qubo import Qubo
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.conformance import SolverConformance
@@ -60,7 +61,7 @@ class GraphSuite(PortfolioSuite):
 
 
 class TestScip(PortfolioSuite):
-    name, exact, budget = "scip", True, 20.0
+    name, exact, budget = "scip", True, 120.0
 
 
 class TestSwapGreedy(PortfolioSuite):
@@ -76,7 +77,7 @@ class TestSwapAnnealing(PortfolioSuite):
 
 
 class TestCpSat(GraphSuite):
-    name, exact, budget = "cpsat", True, 20.0
+    name, exact, budget = "cpsat", True, 120.0
 
 
 class TestAnnealing(GraphSuite):
@@ -89,6 +90,16 @@ class TestTabu(GraphSuite):
 
 class TestGreedy(GraphSuite):
     name = "greedy"
+
+
+class TestRobustTabu(PortfolioSuite):
+    name = "robust-tabu"
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return [
+            task(Qap(), b"3\n0 1 2\n3 0 4\n5 6 0\n7 1 2\n3 8 4\n5 6 9\n"),
+            task(Qap(), b"2\n0 1.5\n0.5 0\n3 1\n2 1\n"),
+        ]
 
 
 def test_every_solver_of_the_project_is_covered() -> None:
