@@ -10,16 +10,16 @@ from resources.backends.base import QuantumBackend
 from resources.backends.conformance import BackendConformance
 from resources.backends.emulator import Emulator
 from resources.emulator.running import Running, serve_in_background
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serve_in_background(tmp_path_factory.mktemp("emulator"), queue_seconds=0.0) as running:
+    with serve_in_background(tmp_path_factory.mktemp("emulator"), queue_seconds=0.0, patience=PATIENCE) as running:
         yield running
 
 
 class TestEmulator(BackendConformance):
-    patience = 60.0
     # with noise a deeper circuit is better only up to a point
     depths = (1, 2, 4)
     problems = range(8)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +16,7 @@ from resources.backends.conformance import BackendConformance, asymmetric_proble
 from resources.envelope import Algorithm
 from resources.failures import BackendError
 from resources.home import PROJECT
+from tests.waiting import until
 
 EXAMPLES = PROJECT / "examples"
 
@@ -34,18 +34,16 @@ def cloud(filecloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """The folder of a cloud that is served."""
     root = tmp_path_factory.mktemp("cloud")
     with subprocess.Popen([sys.executable, str(EXAMPLES / "filecloud.py"), str(root)]) as serving:
-        until = time.monotonic() + 60
-        while filecloud.FileCloud(root).available() and time.monotonic() < until:
-            time.sleep(0.05)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("FILECLOUD", str(root))
-            yield root
-        serving.kill()
+        try:
+            until(lambda: filecloud.FileCloud(root).available() is None)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("FILECLOUD", str(root))
+                yield root
+        finally:
+            serving.kill()
 
 
 class TestFileCloud(BackendConformance):
-    patience = 30.0
-
     @pytest.fixture(autouse=True)
     def _made(self, filecloud: Any, cloud: Path) -> None:
         self.make = filecloud.FileCloud

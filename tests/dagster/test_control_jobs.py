@@ -15,19 +15,29 @@ from resources.emulator.running import Running, serve_in_background
 from resources.environments import backend_factories
 from resources.home import Home
 from resources.ledger_tables import Job
+from resources.policy import POLICIES
 from tests.dagster.conftest import Staging, staging_at
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """An emulator whose queue is long."""
-    with serve_in_background(tmp_path_factory.mktemp("emulator"), queue_seconds=50.0) as running:
+    """An emulator whose queue is longer than any test."""
+    place = tmp_path_factory.mktemp("emulator")
+    with serve_in_background(place, queue_seconds=3000.0, patience=PATIENCE) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def queueing(busy: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Staging]:
-    with staging_at(Home(tmp_path_factory.mktemp("queueing")), busy.url) as platform:
+    """A platform whose jobs may wait as long as that queue is."""
+    home = Home(tmp_path_factory.mktemp("queueing"))
+    shipped = (POLICIES / "staging.yaml").read_text()
+    policy = home.root / "policy.yaml"
+    policy.write_text(shipped.replace("queue_seconds: 60", "queue_seconds: 3600"))
+    assert policy.read_text() != shipped
+    with staging_at(home, busy.url) as platform, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYBRID_POLICY", str(policy))
         yield platform
 
 

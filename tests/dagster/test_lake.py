@@ -16,6 +16,7 @@ import pytest
 
 from resources.failures import InputError, InvariantError
 from resources.lake import Lake
+from tests.waiting import PATIENCE
 
 SCHEMA = pa.schema(
     [
@@ -211,7 +212,7 @@ def test_raced_creation_and_overwrites_lose_nothing(tmp_path: Path) -> None:
     for racer in racers:
         racer.start()
     for racer in racers:
-        racer.join(60)
+        racer.join(PATIENCE)
     assert [racer.exitcode for racer in racers] == [0] * len(keys)
     lake = Lake(tmp_path / "lake", {"scores": SCHEMA, "snapshot": SCHEMA})
     stored = lake.read("scores")

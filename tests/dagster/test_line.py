@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from resources.backends.base import Capabilities, JobHandle, ProviderStatus
 from resources.envelope import JobResult
 from resources.failures import InputError
 from resources.home import Home
-from resources.sending import FIRST_LOOK
 from tests.dagster.conftest import OTHER_RING, QUICK, RING, Platform
 
 
@@ -224,7 +222,6 @@ def test_a_pending_job_is_a_green_run_that_is_continued(platform: Platform) -> N
 
     assert platform.run(key, rest, defs).pending, "it is still running"
     backend.finished = True
-    time.sleep(2 * FIRST_LOOK)
     outcome = platform.run(key, rest, defs)
     assert (outcome.problem, outcome.pending) == (None, False)
     assert platform.stale(key) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import dagster as dg
@@ -16,9 +15,9 @@ from hybrid_assets.line import CONTINUES, LINE, PROCESS, bury_dead_runs
 from hybrid_assets.session import open_session
 from resources.controls import Mode
 from resources.emulator.running import Running
-from resources.gates import HOLD_SECONDS
 from resources.home import Home
 from tests.dagster.conftest import Staging
+from tests.waiting import until
 
 TO_THE_JOB = LINE[:3]
 
@@ -33,14 +32,15 @@ def out(staging: Staging, name: str, seed: int, **request: object) -> str:
 
 def ended(staging: Staging, key: str) -> list[dg.RunRequest]:
     """What the tick that sees the end of the job asks for."""
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        requests = staging.asked()
-        if staging.job(key).ended_at is not None:
-            return requests
+    requests: list[dg.RunRequest] = []
+
+    def over() -> bool:
         assert requests == []
-        time.sleep(0.05)
-    raise AssertionError(f"{staging.job(key)} is still open")
+        requests.extend(staging.asked())
+        return staging.job(key).ended_at is not None
+
+    until(over)
+    return requests
 
 
 def begin(staging: Staging, key: str, status: dg.DagsterRunStatus) -> dg.DagsterRun:
@@ -83,11 +83,8 @@ def test_a_partition_with_a_run_is_left_until_the_run_has_ended(staging: Staging
 
 def test_a_tick_that_dies_is_made_good(staging: Staging) -> None:
     key = out(staging, "killed", 104)
-    until = time.monotonic() + 30
     lost: list[dg.RunRequest] = []
-    while not lost and time.monotonic() < until:
-        lost = staging.asked(keep=False)
-        time.sleep(0.05)
+    until(lambda: lost.extend(staging.asked(keep=False)) or lost)
     assert [request.partition_key for request in lost] == [key]
     # nothing of it was stored: the next tick asks for the same
     assert [request.partition_key for request in staging.asked()] == [key]
@@ -96,11 +93,8 @@ def test_a_tick_that_dies_is_made_good(staging: Staging) -> None:
 
 def test_what_ended_while_nobody_looked_is_found(staging: Staging) -> None:
     key = out(staging, "unseen", 105)
-    until = time.monotonic() + 30
     # another process has seen it end, at a time that the cursor has passed already
-    while staging.job(key).ended_at is None and time.monotonic() < until:
-        staging.dispatcher.reconcile()
-        time.sleep(0.05)
+    until(lambda: staging.dispatcher.reconcile() and staging.job(key).ended_at)
     state = json.loads(staging.cursors["open_jobs"] or "{}")
     state |= {"since": "2100-01-01T00:00:00+00:00", "out": [staging.job(key).job_id]}
     staging.cursors["open_jobs"] = json.dumps(state)
@@ -185,7 +179,7 @@ def test_a_paused_backend_on_this_machine_is_waited_for(
     (request,) = staging.asked()
     assert request.partition_key == key
     assert staging.asked() == [], "not at every tick"
-    time.sleep(HOLD_SECONDS)
+    staging.hurry()
     assert staging.execute(request).success
     assert staging.stale(key) == []
 

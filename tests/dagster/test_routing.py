@@ -21,6 +21,7 @@ from tests.rows import rows
 ONE = "normalized_inputs"
 POLICY = """
 version: t
+breaker: {open_seconds: 3600}
 routes:
   - name: all
     then: {backends: [aer, lightning], fallback: [annealer, heuristic], budget_seconds: 5}

@@ -16,6 +16,7 @@ from hybrid_assets.request import parse
 from hybrid_assets.session import open_session
 from resources.controls import Mode
 from resources.home import Home
+from tests.waiting import PATIENCE
 
 RING = "4 4\n1 2 1\n2 3 1\n3 4 1\n4 1 1\n"
 
@@ -27,12 +28,12 @@ def test_a_paused_backend_does_not_keep_a_command_waiting(tmp_path: Path, monkey
     said: list[tuple[str, str]] = []
     with open_session(lambda *step: said.append(step), Home(tmp_path / "home")) as session:
         session.dispatcher.control("aer", Mode.PAUSED, by="ops", reason="calibration")
-        request = parse({"backend": "aer", "shots": 100, "budget": 0.5}, "ring")
+        request = parse({"backend": "aer", "shots": 100, "budget": 60.0}, "ring")
         key = session.land_file(Address(tmp_path / "ring.mc", 0), "maxcut", request).instance
         assert session.process(key).pending
         began = time.monotonic()
         ((found, outcome, _),) = session.finish([key])
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < PATIENCE
         assert (found, outcome.pending) == (key, True)
         waits = session.waits_for(key)
         assert waits is not None
@@ -53,7 +54,7 @@ def test_an_interrupted_command_stops_and_says_how_to_go_on(tmp_path: Path) -> N
     inbox.mkdir(parents=True)
     for number in range(12):
         (inbox / f"ring{number}.mc").write_text(RING.replace("4 1 1", f"4 1 {number + 2}"))
-        (inbox / f"ring{number}.yaml").write_text("budget: 0.2\nshots: 50\ndepth: 1\n")
+        (inbox / f"ring{number}.yaml").write_text("budget: 60\nshots: 50\ndepth: 1\n")
     where = {"HYBRID_HOME": str(tmp_path / "home"), "HYBRID_INBOX": str(inbox.parent), "HYBRID_ENV": "dev"}
     command = [sys.executable, "-m", "hybrid_assets.cli", "run"]
     with subprocess.Popen(command, env={**os.environ, **where}, stderr=subprocess.PIPE, text=True) as running:
@@ -68,4 +69,5 @@ def test_an_interrupted_command_stops_and_says_how_to_go_on(tmp_path: Path) -> N
     assert running.returncode == 130
     assert told.endswith("interrupted; run the same command again to continue where it stopped.\n")
     assert "Warning" not in told
-    assert "[4/12]" not in told, "the interrupted instance is not one failure among others"
+    # by when it hears of the interrupt it may be some instances further
+    assert "[12/12]" not in told, "the interrupted instance is not one failure among others"

@@ -18,6 +18,7 @@ from resources.backends.emulator import Emulator
 from resources.emulator.running import Running, serve_in_background
 from resources.home import Home
 from tests.dagster.conftest import Platform, Staging, staging_at
+from tests.waiting import PATIENCE
 
 
 def test_the_job_is_out_after_the_first_run_and_a_tick_goes_on(staging: Staging, emulator: Running) -> None:
@@ -69,7 +70,7 @@ def test_a_family_that_refines_goes_through_its_rounds(staging: Staging, emulato
     days = [f"2024-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in range(60)]
     rows = [",".join(map(str, [day, *path.round(4)])) for day, path in zip(days, paths, strict=True)]
     text = "\n".join(["date,A,B,C,D,E,F", *rows]) + "\n"
-    key = staging.landed(text, "prices.csv", "portfolio", constraints={"cardinality": 3}, budget=20.0)
+    key = staging.landed(text, "prices.csv", "portfolio", constraints={"cardinality": 3})
     assert staging.run(key, LINE[:3]).problem is None
     runs = staging.follow()
     assert all(run.success for run in runs)
@@ -104,7 +105,7 @@ def test_a_job_that_fails_at_the_provider_is_answered_by_the_next_backend(stagin
 
 def test_an_emulator_that_goes_down_is_left_with_its_reason(tmp_path: Path) -> None:
     with (
-        serve_in_background(tmp_path / "emulator", queue_seconds=0.0) as running,
+        serve_in_background(tmp_path / "emulator", queue_seconds=0.0, patience=PATIENCE) as running,
         staging_at(Home(tmp_path / "home"), running.url) as staging,
     ):
         key = staging.landed(name="alone.mc")

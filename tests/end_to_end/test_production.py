@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from resources.emulator.running import serve_in_background
+from tests.waiting import PATIENCE, until
 
 RING = "6 8\n1 2 1\n2 3 2\n3 4 1\n4 5 3\n5 6 1\n6 1 2\n1 4 1\n2 5 2\n"
 #: What every backend of the policy needs, one variable each.
@@ -31,7 +31,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 def hybrid(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hybrid_assets.cli", *arguments]
-    return subprocess.run(command, env=env, text=True, capture_output=True, timeout=240)
+    return subprocess.run(command, env=env, text=True, capture_output=True, timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def inbox(tmp_path: Path) -> Path:
     folder = tmp_path / "inbox" / "maxcut"
     folder.mkdir(parents=True)
     (folder / "ring.mc").write_text(RING)
-    (folder / "ring.yaml").write_text("budget: 0.3\nshots: 200\ndepth: 2\n")
+    (folder / "ring.yaml").write_text("budget: 60\nshots: 200\ndepth: 2\n")
     return tmp_path / "inbox"
 
 
@@ -77,7 +77,7 @@ def test_production_stops_with_one_sentence_per_backend_and_stores_nothing(inbox
 
 def test_a_killed_staging_run_sends_nothing_twice(inbox: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    with serve_in_background(tmp_path / "emulator", queue_seconds=4.0) as emulator:
+    with serve_in_background(tmp_path / "emulator", queue_seconds=4.0, patience=PATIENCE) as emulator:
         env = environment(
             home,
             HYBRID_ENV="staging",
@@ -88,10 +88,8 @@ def test_a_killed_staging_run_sends_nothing_twice(inbox: Path, tmp_path: Path) -
         solve = ["solve", str(inbox / "maxcut" / "ring.mc"), "--family", "maxcut", "--json"]
         command = [sys.executable, "-m", "hybrid_assets.cli", *solve]
         first = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 120
-        while not executions(emulator.admin("executions")) and time.monotonic() < until:
-            assert first.poll() is None
-            time.sleep(0.05)
+        until(lambda: executions(emulator.admin("executions")) or first.poll() is not None)
+        assert first.poll() is None
         first.send_signal(signal.SIGKILL)
         first.wait()
         (key,) = executions(emulator.admin("executions"))

@@ -64,7 +64,7 @@ def session(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         patch.delenv("HYBRID_ENV", raising=False)
         (place / "numbers.txt").write_bytes(NUMBERS)
         with open_session(home=Home(place / "var")) as session:
-            request = Request(backend="descent", shots=50, budget=1.0)
+            request = Request(backend="descent", shots=50, budget=60.0)
             landing = session.land_file(Address.parse(str(place / "numbers.txt")), None, request)
             outcome = session.process(landing.instance)
             assert outcome.problem is None

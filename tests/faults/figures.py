@@ -147,7 +147,9 @@ def run(root: Path, jobs: int, kills: int, seed: int, patience: float) -> dict[s
     )
     killed = Counter[str]()
     started = time.monotonic()
-    with serve_in_background(root / "emulator", queue_seconds=0.05, faults=root / "plan.json", rate=2000) as cloud:
+    with serve_in_background(
+        root / "emulator", queue_seconds=0.05, faults=root / "plan.json", rate=2000, patience=240
+    ) as cloud:
 
         def start(kind: str, part: int) -> BaseProcess:
             target = submit if kind == "submitter" else reconcile

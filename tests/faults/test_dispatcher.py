@@ -34,6 +34,7 @@ from resources.failures import BackendError, FailureClass, InputError, Invariant
 from resources.ledger import Ledger, job_id_of
 from resources.ledger_tables import JOBS, Job
 from resources.policy import Approval, BreakerPolicy, Budget, CachePolicy, Limit, Policy, ReplayPolicy
+from tests.waiting import PATIENCE, until
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -78,7 +79,7 @@ class Provider(QuantumBackend):
             raise KeyboardInterrupt
         if self.crash == f"{where}, killed":
             (self.root / "hanging").touch()
-            time.sleep(60)
+            time.sleep(PATIENCE)
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -188,13 +189,13 @@ class System:
             tx.execute(JOBS.update().where(JOBS.c.look_at.is_not(None)).values(look_at=datetime.now(UTC)))
 
     def run(self, envelope: JobEnvelope) -> JobResult | None:
-        """Bring a job to its end, with as many looks as it takes."""
-        result = self.dispatcher.run(envelope)
-        for _ in range(30):
-            if result is not None:
-                return result
+        """Bring a job to its end, with as many looks as it takes, also while another process is at work on it."""
+        result, deadline = self.dispatcher.run(envelope), time.monotonic() + PATIENCE
+        while result is None and time.monotonic() < deadline:
             self.hurry()
             result = self.dispatcher.result(envelope)
+            if result is None:
+                time.sleep(0.005)
         return result
 
     def look(self, envelope: JobEnvelope) -> Job:
@@ -349,14 +350,14 @@ def test_a_job_that_never_arrives_is_sent_once_more_and_then_rerouted(system: Sy
 
 
 def test_not_there_is_believed_only_after_the_settling_time(system: System) -> None:
-    system.main.settling = 30.0
+    system.main.settling = 1800.0
     system.main.refusals = [FailureClass.TRANSIENT]
     envelope = system.envelope()
     system.dispatcher.submit(envelope)
     for _ in range(3):
         assert system.look(envelope).state == "ambiguous"
     assert system.main.calls.count("submit") == 1
-    system.ago(envelope, 31, "sent_at")
+    system.ago(envelope, 1801, "sent_at")
     assert system.look(envelope).state == "intended"
     result = system.run(envelope)
     assert result is not None
@@ -575,8 +576,8 @@ def test_a_queue_longer_than_the_budget_reroutes_before_anything_is_sent(system:
 @pytest.mark.parametrize(
     ("word", "column", "budget", "said"),
     [
-        (ProviderStatus.QUEUED, "sent_at", TimeoutBudget(queue=10, execution=10, total=100), "waited in the queue"),
-        (ProviderStatus.RUNNING, "started_at", TimeoutBudget(queue=10, execution=10, total=100), "it ran on main"),
+        (ProviderStatus.QUEUED, "sent_at", TimeoutBudget(queue=90, execution=90, total=900), "waited in the queue"),
+        (ProviderStatus.RUNNING, "started_at", TimeoutBudget(queue=90, execution=90, total=900), "it ran on main"),
         (ProviderStatus.UNKNOWN, "began_at", TimeoutBudget(queue=90, execution=10, total=90), "all in all"),
     ],
 )
@@ -786,7 +787,7 @@ def test_jobs_for_one_provider_go_out_together(system: System) -> None:
 )
 def test_the_next_process_finishes_what_a_dead_one_left(tmp_path: Path, crash: str, statuses: str, left: str) -> None:
     process = start(tmp_path, crash, statuses)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 9, said
     system = System(tmp_path)
     envelope = system.envelope()
@@ -801,16 +802,16 @@ def test_the_next_process_finishes_what_a_dead_one_left(tmp_path: Path, crash: s
 
 def test_a_killed_process_leaves_a_job_for_the_next(tmp_path: Path) -> None:
     process = start(tmp_path, "after the provider took it, killed")
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "provider" / "hanging").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    system = System(tmp_path)
-    envelope = system.envelope()
-    # while it lives, nobody takes its job
-    assert system.dispatcher.run(envelope, patience=0.3) is None
-    assert system.ledger.job(job_id_of(envelope)).state == "submitting"
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    try:
+        until((tmp_path / "provider" / "hanging").exists)
+        system = System(tmp_path)
+        envelope = system.envelope()
+        # while it lives, nobody takes its job
+        assert system.dispatcher.run(envelope, patience=0.3) is None
+        assert system.ledger.job(job_id_of(envelope)).state == "submitting"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=PATIENCE)
     assert system.run(envelope) is not None
     assert system.taken() == {"main": 1}
     assert system.history(envelope) == ["intended", "submitting", "ambiguous", "submitted", "succeeded"]
@@ -881,7 +882,7 @@ def test_a_process_given_up_for_dead_cannot_overwrite_its_successor(system: Syst
 
 def test_processes_that_race_for_a_job_run_it_once(tmp_path: Path) -> None:
     processes = [start(tmp_path, "", "", "0.5") for _ in range(3)]
-    answers = [process.communicate(timeout=60) for process in processes]
+    answers = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [p.returncode for p in processes] == [0, 0, 0], answers
     assert len({out for out, _ in answers}) == 1
     assert JobResult.model_validate_json(answers[0][0]).backend == "main"
@@ -898,9 +899,19 @@ def test_threads_that_race_for_a_job_run_it_once(system: System) -> None:
 
 
 def test_a_failure_answers_everybody_who_waited(system: System) -> None:
+    waiting: list[Job] = []
+    intend = system.ledger.intend
+
+    def counted_intend(*args: Any, **options: Any) -> Job:
+        waiting.append(job := intend(*args, **options))
+        return job
+
+    system.ledger.intend = counted_intend  # type: ignore[method-assign]
+
     class Slow(Provider):
         def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
-            time.sleep(0.5)
+            # who comes after the failure asks for a new attempt
+            until(lambda: len(waiting) == 4)
             raise BackendError("the provider says no", FailureClass.BACKEND)
 
     slow = Slow("main", system.root / "provider")
