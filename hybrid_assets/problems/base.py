@@ -196,6 +196,9 @@ class ProblemFamily(ABC):
     tolerance: ClassVar[float] = 1e-9
     #: Rounds of quantum jobs (1 unless ``refine`` does something).
     rounds: ClassVar[int] = 1
+    #: Whether the program's optimum is the family's, so that a bound on one bounds the other: no assignment's solution
+    #: is worse than its energy, and no solution's own assignment costs more than the solution. ``False``: a proxy.
+    exact_program: ClassVar[bool] = True
 
     @abstractmethod
     def recognises(self, source: SourceFile) -> bool:

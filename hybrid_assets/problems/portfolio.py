@@ -69,6 +69,7 @@ class Portfolio(ProblemFamily):
     options = PortfolioOptions
     scored_candidates: ClassVar[int] = 50
     rounds: ClassVar[int] = 3
+    exact_program: ClassVar[bool] = False
     # the objective crosses zero, and two QPs agree to about 1e-9 of the covariance, not of the objective
     gap_kind: ClassVar[Literal["relative", "normalized"]] = "normalized"
     tolerance: ClassVar[float] = 1e-6

@@ -80,6 +80,18 @@ class TestCpSat(GraphSuite):
     name, exact, budget = "cpsat", True, 120.0
 
 
+class TestHighs(GraphSuite):
+    name, exact, budget = "highs", True, 20.0
+
+
+class TestScipProgram(GraphSuite):
+    name, exact, budget = "scip-program", True, 20.0
+
+
+class TestCpSatProgram(GraphSuite):
+    name, exact, budget = "cpsat-program", True, 20.0
+
+
 class TestAnnealing(GraphSuite):
     name = "annealing"
 

@@ -1,0 +1,137 @@
+"""CP-SAT on any program: Booleans, products as Booleans, whole coefficients, with a proven bound where they are exact.
+
+Here: the model and its run. Not here: programs without constraints, which ``cpsat`` bounds better; the linearization
+(``linearized``), what all solvers of programs share (``program_search``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
+from hybrid_assets.solvers.cpsat import whole_coefficients
+from hybrid_assets.solvers.linearized import Linearized, Row
+from hybrid_assets.solvers.program_search import ProgramSearch, takes_programs
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
+
+#: A side that is so close to a whole number, relatively, carries a rounding error only.
+NEAR = 1e-9
+
+
+class CpSatProgram(ClassicalSolver):
+    """CP-SAT (ortools), one worker, on the linearized program.
+
+    Coefficients of at most six decimals become whole numbers; others are rounded. A rounded objective costs its
+    largest error of the bound; a rounded constraint all claims, and what is found is checked by the family.
+    """
+
+    name = "cpsat-program"
+
+    def supports(self, family: str) -> bool:
+        """Every registered family whose program is its whole problem."""
+        return takes_programs(family)
+
+    def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
+        """Minimize the program within the budget.
+
+        Raises:
+            InputError: the program would be too large to hold.
+        """
+        from importlib.metadata import version
+
+        from ortools.sat.python import cp_model
+
+        search = ProgramSearch(task, budget_seconds, seed)
+        bound, infeasible, branches = -np.inf, False, 0
+        program = search.linearized()
+        if program is not None:
+            bound = program.floor
+            model, bits, exact, scale, error = _model(program, search.hint(program))
+
+            class Improvements(cp_model.CpSolverSolutionCallback):
+                """Records each solution when it is found."""
+
+                def on_solution_callback(self) -> None:
+                    search.offer(np.fromiter((self.boolean_value(b) for b in bits), dtype=np.int8, count=len(bits)))
+                    if search.objective is not None and task.reached(search.objective):
+                        self.stop_search()
+
+            if not search.done:
+                solver = cp_model.CpSolver()
+                solver.parameters.num_workers = 1
+                solver.parameters.linearization_level = 2
+                solver.parameters.random_seed = seed % 2**31
+                solver.parameters.max_time_in_seconds = search.left
+                status = solver.solve(model, Improvements())
+                branches = solver.num_branches
+                infeasible = exact and status == cp_model.INFEASIBLE
+                if exact and status in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.UNKNOWN):
+                    proven = solver.best_objective_bound / scale - error + program.offset
+                    bound = max(bound, proven) if np.isfinite(proven) else bound
+        return search.result(
+            self.name, f"ortools {version('ortools')}", bound=bound, infeasible=infeasible, evaluations=branches
+        )
+
+
+def whole_row(row: Row) -> tuple[np.ndarray, int | None, int | None, bool]:
+    """A row over whole numbers.
+
+    Returns:
+        int64 coefficients, the sides (``None``: there is none), and whether the row still says the same.
+    """
+    whole, scale, error = whole_coefficients(row.coefficients)
+    exact = error == 0.0
+
+    def side(value: float, up: bool) -> int | None:
+        if not np.isfinite(value):
+            return None
+        nearest = round(value * scale)
+        if abs(value * scale - nearest) <= NEAR * max(1.0, abs(value * scale)):
+            return nearest
+        return int(np.ceil(value * scale) if up else np.floor(value * scale))
+
+    low, high = side(row.low, True), side(row.high, False)
+    if low is not None and high is not None and low > high and row.low <= row.high:
+        # an equation between whole numbers and one that is none: nothing satisfies it, unless rounding says so
+        return whole, high, high, False
+    return whole, low, high, exact
+
+
+def _model(
+    program: Linearized, hint: np.ndarray | None
+) -> tuple[cp_model.CpModel, list[cp_model.IntVar], bool, float, float]:
+    """The model, the program's bits, whether its constraints are exact, the objective's scale and rounding error."""
+    from ortools.sat.python import cp_model
+
+    model = cp_model.CpModel()
+    variables = [model.new_bool_var("") for _ in range(len(program.cost))]
+    for k, indices in enumerate(program.products):
+        product, factors = variables[program.binaries + k], [variables[i] for i in indices]
+        if program.from_below[k]:
+            model.add_bool_or(*(~factor for factor in factors), product)
+        if program.from_above[k]:
+            for factor in factors:
+                model.add_implication(product, factor)
+    exact, nothing = True, model.new_constant(0)
+    for row in program.rows:
+        whole, low, high, same = whole_row(row)
+        exact = exact and same
+        # a constant of zero, so that a row without columns is an expression too
+        body = cp_model.LinearExpr.weighted_sum([nothing, *(variables[c] for c in row.columns)], [1, *whole.tolist()])
+        if low is not None and low == high:
+            model.add(body == low)
+        else:
+            if low is not None:
+                model.add(body >= low)
+            if high is not None:
+                model.add(body <= high)
+    if hint is not None:
+        for variable, value in zip(variables, np.rint(hint).astype(int).tolist(), strict=True):
+            model.add_hint(variable, value)
+    whole, scale, error = whole_coefficients(program.cost)
+    model.minimize(cp_model.LinearExpr.weighted_sum(variables, whole.tolist()))
+    return model, variables[: program.binaries], exact, scale, error
