@@ -12,6 +12,7 @@ import pytest
 from hybrid_assets import registry
 from hybrid_assets.problems.base import Evaluation, Instance, ProblemFamily
 from hybrid_assets.problems.conformance import FamilyConformance
+from hybrid_assets.problems.knapsack import Knapsack
 from hybrid_assets.problems.maxcut import MaxCut
 from hybrid_assets.problems.portfolio import Portfolio
 from hybrid_assets.problems.qap import Qap
@@ -82,6 +83,18 @@ class TestQap(FamilyConformance):
         return [
             b"4\n\n0 3 1 2\n3 0 1 4\n1 1 0 2\n2 4 2 0\n\n0 1 2 3\n1 0 1 2\n2 1 0 1\n3 2 1 0\n",
             b"3\n1 5 2 0\n0 3 9 8 0\n0 2 7 0 1 4 3 6\n2\n",
+        ]
+
+
+class TestKnapsack(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return Knapsack()
+
+    def examples(self) -> Sequence[bytes]:
+        return [
+            b"6 11\n8 4\n10 5\n15.5 8\n4 3\n9 2.5\n7 12\n",
+            b"2\n5 2 0\n6 5 8 9 6\n2 3 4 5 1\n5.5 1 2 2 3\n9 8\n4 1 13\n4 5 6 7\n2 3 4 5\n8\n",
+            b"small_5\n5\n4 0 7 3 2\n1 0 5 0\n2 0 8\n0 3\n6\n\n0\n9\n3 2 4 5 1\n\nComments\n",
         ]
 
 

@@ -48,3 +48,14 @@ class TestQap(LandscapeConformance):
         rng = np.random.default_rng(4)
         texts = [f"{n}\n" + " ".join(map(str, rng.integers(-3, 30, 2 * n * n))) for n in (6, 11, 18)]
         return [read("qap", text) for text in texts]
+
+
+class TestKnapsack(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        rng = np.random.default_rng(5)
+        single = "\n".join(["30 200", *(f"{rng.integers(1, 60)} {rng.integers(1, 250)}" for _ in range(30))])
+        counts, weights = "1\n20 3 0\n", rng.integers(1, 40, 60)
+        several = counts + " ".join(map(str, [*rng.integers(1, 90, 20), *weights, 150, 180, 400]))
+        rows = [" ".join(map(str, rng.integers(0, 50, 24 - k))) for k in range(24)]
+        pairs = "\n".join(["q", "24", *rows, "0", "130", " ".join(map(str, rng.integers(1, 40, 24)))])
+        return [read("knapsack", text) for text in (single, several, pairs, "6 100\n" + "3 2\n" * 6)]
