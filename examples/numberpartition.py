@@ -35,7 +35,7 @@ class NumberPartition(UnconstrainedFamily):
         return Quadratic(4 * a * (a - a.sum()), rows, cols, 8 * a[rows] * a[cols], a.sum() ** 2)
 
     def evaluate(self, instance: Instance, values: np.ndarray) -> Evaluation:
-        return Evaluation(abs(float(instance.arrays["numbers"] @ (2 * np.asarray(values) - 1))))
+        return Evaluation(float(instance.arrays["numbers"] @ (2 * np.asarray(values) - 1)) ** 2)
 
     def plot_instance(self, instance: Instance) -> Figure:
         return self.plot_solution(instance, {"undivided": np.zeros(instance.size)})

@@ -237,6 +237,22 @@ class FamilyConformance:
             if np.ptp(energies) > 0 and np.ptp(objectives) > 0:
                 assert spearmanr(energies, objectives).statistic > 0.2
 
+    def test_exact_programs_bound_their_families(self) -> None:
+        """Where the program counts as exact, no solution is worse than its assignment's energy, and its own assignment
+        costs no more than the solution: the two optima are one."""
+        for family, instance, program in self.instances():
+            if not family.exact_program:
+                continue
+            sign = -1.0 if instance.sense == "max" else 1.0
+            for draw in family.random_assignments(instance, _DRAWS, 10):
+                solution = family.complete(instance, draw)
+                behind = family.assignment(instance, solution.values)
+                assert program.cqm.check_feasible(dict(enumerate(behind.tolist())))
+                before, after = program.energies(np.stack([draw, behind]))
+                objective = sign * solution.evaluation.objective
+                slack = 1e-9 * max(1.0, abs(objective))
+                assert after - slack <= objective <= before + slack
+
     def test_reference(self) -> None:
         """The point for narrowing is feasible and reproducible, with a finite priority per variable."""
         for family, instance, program in self.instances():

@@ -44,8 +44,8 @@ class CpSat(ClassicalSolver):
         """Minimize within the budget.
 
         The bound is the best of CP-SAT's, corrected for rounding where coefficients are no decimals of at most six
-        places, and the two sums of negative terms (over bits and over spins). Models that cannot be built in half the
-        budget keep the start and that sum.
+        places, and the two sums of negative terms (over bits and over spins); there is none where the program is a
+        proxy. Models that cannot be built in half the budget keep the start and that sum.
         """
         from importlib.metadata import version
 
@@ -79,7 +79,8 @@ class CpSat(ClassicalSolver):
             if status in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.UNKNOWN):
                 proven = solver.best_objective_bound / scale - error + float(bqm.offset)
                 bound = max(bound, proven) if np.isfinite(proven) else bound
-        closed = record.energy - bound <= CLOSED * max(1.0, abs(record.energy))
+        exact = task.family.exact_program
+        closed = exact and record.energy - bound <= CLOSED * max(1.0, abs(record.energy))
         bound = min(bound, record.energy)
         return SolverResult(
             solver=self.name,
@@ -87,7 +88,7 @@ class CpSat(ClassicalSolver):
             status="optimal" if closed else "feasible",
             values=record.values,
             objective=record.objective,
-            bound=-bound if task.instance.sense == "max" else bound,
+            bound=None if not exact else -bound if task.instance.sense == "max" else bound,
             seconds=record.elapsed,
             trajectory=tuple(record.trajectory),
             seed=seed,
