@@ -8,14 +8,14 @@ of angles (``qaoa``) or a backend (``resources.backends.statevector``). Conventi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from resources.circuits.schedules import cvar, linear_ramp
+from resources.circuits.schedules import linear_ramp
 
 if TYPE_CHECKING:
     import dimod
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 Precision = Literal["single", "double"]
 #: Terms of more than two variables: coefficient by indices.
 Higher = Mapping[tuple[int, ...], float]
-#: Below this share of the mean a standard deviation is rounding.
-_ROUNDING = 1e-13
+#: Seeds of small blocks are taken modulo this.
+_SEEDS = 2**63
+_NO_TERMS = (np.empty(0, np.int64), np.empty(0))
 
 
 @cache
@@ -32,6 +33,13 @@ def _loops() -> ModuleType:
     from resources.circuits import statevector_loops
 
     return statevector_loops
+
+
+@cache
+def _costs() -> ModuleType:
+    from resources.circuits import statevector_costs
+
+    return statevector_costs
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +71,9 @@ class Diagonal:
             higher: coefficients of products of variables, by their (distinct) indices.
         """
         linear, couplings = _as_arrays(linear, couplings)
-        n, loops = len(linear), _loops()
-        values = np.zeros(2**n)
-        if not higher:
-            loops.quadratic_diagonal(linear, couplings, float(offset), values)
-            return cls(values, n)
-        masks, weights = _masks(higher)
-        values[0] = offset
-        values[2 ** np.arange(n)] = linear
-        rows, columns = np.triu_indices(n, 1)
-        values[2**rows + 2**columns] = couplings[rows, columns]
-        np.add.at(values, masks, weights)
-        loops.subset_sums(values)
-        return cls(values, n)
+        values = np.empty(2 ** len(linear))
+        _costs().fill_diagonal(linear, couplings, float(offset), *_terms(higher), values)
+        return cls(values, len(linear))
 
     @classmethod
     def of_bqm(cls, bqm: dimod.BinaryQuadraticModel) -> Diagonal:
@@ -90,8 +88,7 @@ class Diagonal:
     @cached_property
     def scale(self) -> float:
         """Standard deviation of the cost over uniformly random states: √(Σh²+ΣJ²) and so on; 1 for a constant."""
-        mean, deviation = _loops().spread(self.values)
-        return float(deviation) if deviation > _ROUNDING * abs(mean) else 1.0
+        return float(_costs().deviation(self.values))
 
 
 @dataclass(frozen=True)
@@ -116,22 +113,21 @@ class Mixer:
         if len(set(members)) < len(members) or not all(self.groups):
             raise ValueError("groups must be disjoint and not empty")
 
-    @cached_property
-    def pairs(self) -> np.ndarray:
-        """Pairs in the order in which they turn, int64, shape ``(m, 2)``."""
-        found: list[tuple[int, int]] = []
-        for group in self.groups:
-            k = len(group)
-            found += [(group[i], group[i + 1]) for first in (0, 1) for i in range(first, k - 1, 2)]
-            found += [(group[-1], group[0])] if k > 2 else []
-        return np.array(found, dtype=np.int64).reshape(-1, 2)
 
-    def group_of(self, variables: int) -> np.ndarray:
-        """Index of each variable's group, −1 outside; int64, shape ``(variables,)``."""
-        group = np.full(variables, -1, dtype=np.int64)
-        for index, members in enumerate(self.groups):
-            group[list(members)] = index
-        return group
+@lru_cache(maxsize=256)
+def _ring(groups: tuple[tuple[int, ...], ...], variables: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each variable's group (−1 outside), shape ``(variables,)``, and the pairs in the order in which they turn, shape
+    ``(m, 2)``; both int64."""
+    pairs: list[tuple[int, int]] = []
+    group_of = np.full(variables, -1, dtype=np.int64)
+    for index, group in enumerate(Mixer(groups).groups):
+        k = len(group)
+        pairs += [(group[i], group[i + 1]) for first in (0, 1) for i in range(first, k - 1, 2)]
+        pairs += [(group[-1], group[0])] if k > 2 else []
+        if min(group) < 0 or max(group) >= variables:
+            raise ValueError(f"group {group} names a variable that is not in 0 … {variables - 1}")
+        group_of[list(group)] = index
+    return group_of, np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +144,7 @@ class State:
     @property
     def norm(self) -> float:
         """Sum of all probabilities, in double; 1 but for rounding."""
-        return float(_loops().block_sums(self.re, self.im).sum())
+        return float(_loops().block_weights(self.re, self.im).sum())
 
     def probabilities(self) -> np.ndarray:
         """Probability of every state, float64, shape ``(2ⁿ,)``; sums to 1."""
@@ -157,12 +153,11 @@ class State:
 
     def expectation(self, diagonal: Diagonal) -> float:
         """⟨C⟩."""
-        total, norm = _loops().mean_cost(self.re, self.im, diagonal.values)
-        return float(total / norm)
+        return float(_loops().mean_cost(self.re, self.im, diagonal.values))
 
     def cvar(self, diagonal: Diagonal, alpha: float) -> float:
         """Mean of the lowest share ``alpha`` (0 < α ≤ 1) of the cost's distribution."""
-        return cvar(diagonal.values, alpha, self.probabilities())
+        return float(_loops().lowest_share(self.re, self.im, diagonal.values, alpha))
 
     def sample(self, shots: int, rng: np.random.Generator) -> np.ndarray:
         """Indices of ``shots`` read-outs, int64."""
@@ -170,35 +165,24 @@ class State:
         return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Circuit:
-    """Arguments of the compiled circuit: start amplitudes, groups, axes of rotation and pairs."""
-
-    zero: np.ndarray
-    one: np.ndarray
-    group: np.ndarray
-    along: np.ndarray
-    across: np.ndarray
-    pairs: np.ndarray
-
-    @classmethod
-    def of(cls, variables: int, mixer: Mixer, initial: np.ndarray | None) -> _Circuit:
-        if initial is not None and mixer.groups:
-            raise ValueError("a product of rotations is not in the subspace of one-hot groups: give one of the two")
-        theta = np.full(variables, np.pi / 2) if initial is None else np.asarray(initial, dtype=float)
-        if theta.shape != (variables,):
-            raise ValueError(f"initial must have shape ({variables},), not {theta.shape}")
-        # exactly X where nothing is warm-started
-        along = np.zeros(variables) if initial is None else np.cos(theta)
-        group = mixer.group_of(variables)
-        return cls(np.cos(theta / 2), np.sin(theta / 2), group, along, np.sin(theta), mixer.pairs)
+def _axes(variables: int, mixer: Mixer, initial: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """Start amplitudes of 0 and 1, groups, shares of Z and X in each axis of rotation, and pairs."""
+    if initial is not None and mixer.groups:
+        raise ValueError("a product of rotations is not in the subspace of one-hot groups: give one of the two")
+    theta = np.full(variables, np.pi / 2) if initial is None else np.asarray(initial, dtype=float)
+    if theta.shape != (variables,):
+        raise ValueError(f"initial must have shape ({variables},), not {theta.shape}")
+    # exactly X where nothing is warm-started
+    along = np.zeros(variables) if initial is None else np.cos(theta)
+    group, pairs = _ring(mixer.groups, variables)
+    return np.cos(theta / 2), np.sin(theta / 2), group, along, np.sin(theta), pairs
 
 
 def evolve(
     diagonal: Diagonal,
     gammas: Sequence[float] | np.ndarray,
     betas: Sequence[float] | np.ndarray,
-    mixer: Mixer = Mixer(),  # noqa: B008 - immutable
+    mixer: Mixer = Mixer(),
     initial: np.ndarray | None = None,
     precision: Precision = "single",
 ) -> State:
@@ -217,13 +201,10 @@ def evolve(
     optimization", Quantum 5, 479 (2021).
     """
     gammas, betas = _schedule(gammas, betas)
-    circuit = _Circuit.of(diagonal.variables, mixer, initial)
-    kind = np.float32 if precision == "single" else np.float64
-    re, im = np.empty(len(diagonal.values), kind), np.empty(len(diagonal.values), kind)
-    _loops().evolve_all(
-        re, im, diagonal.values, gammas / diagonal.scale, betas,
-        circuit.zero, circuit.one, circuit.group, circuit.along, circuit.across, circuit.pairs,
-    )  # fmt: skip
+    axes, loops = _axes(diagonal.variables, mixer, initial), _loops()
+    like = np.empty(0, np.float32 if precision == "single" else np.float64)
+    re, im = (loops.aligned(len(diagonal.values), like) for _ in range(2))
+    loops.evolve(re, im, diagonal.values, gammas / diagonal.scale, betas, *axes)
     return State(re, im)
 
 
@@ -231,7 +212,7 @@ def gradient(
     diagonal: Diagonal,
     gammas: Sequence[float] | np.ndarray,
     betas: Sequence[float] | np.ndarray,
-    mixer: Mixer = Mixer(),  # noqa: B008 - immutable
+    mixer: Mixer = Mixer(),
     initial: np.ndarray | None = None,
     precision: Precision = "single",
 ) -> tuple[float, np.ndarray, np.ndarray]:
@@ -244,26 +225,31 @@ def gradient(
     algorithms", arXiv:2009.02823.
     """
     gammas, betas = _schedule(gammas, betas)
+    from resources.circuits import statevector_slopes as slopes
+
     state, loops = evolve(diagonal, gammas, betas, mixer, initial, precision), _loops()
-    circuit = _Circuit.of(diagonal.variables, mixer, initial)
+    _, _, group, along, across, pairs = _axes(diagonal.variables, mixer, initial)
+    free = np.flatnonzero(group < 0).tolist()
     re, im = state.re, state.im
     value, scale = state.expectation(diagonal), diagonal.scale
-    co_re, co_im = (re * diagonal.values).astype(re.dtype), (im * diagonal.values).astype(re.dtype)
+    co_re, co_im = (loops.aligned(len(re), re) for _ in range(2))
+    np.multiply(re, diagonal.values, out=co_re, casting="same_kind")
+    np.multiply(im, diagonal.values, out=co_im, casting="same_kind")
     by_gamma, by_beta = np.zeros(len(gammas)), np.zeros(len(gammas))
     for layer in reversed(range(len(gammas))):
         c, s = np.cos(betas[layer]), np.sin(betas[layer])
-        for first, second in circuit.pairs[::-1]:
-            by_beta[layer] -= 2 * loops.slope_of_exchange(re, im, co_re, co_im, first, second)
+        for first, second in pairs[::-1].tolist():
+            by_beta[layer] -= 2 * slopes.slope_of_exchange(re, im, co_re, co_im, first, second)
             loops.exchange(re, im, first, second, c, -s)
             loops.exchange(co_re, co_im, first, second, c, -s)
-        for k in np.flatnonzero(circuit.group < 0):
-            along, across = circuit.along[k], circuit.across[k]
-            by_beta[layer] -= 2 * loops.slope_of_rotation(re, im, co_re, co_im, k, along, across)
-            loops.rotate(re, im, k, c, -s * along, -s * across)
-            loops.rotate(co_re, co_im, k, c, -s * along, -s * across)
-        by_gamma[layer] = 2 * loops.slope_of_phase(re, im, co_re, co_im, diagonal.values) / scale
-        loops.phase(re, im, diagonal.values, -gammas[layer] / scale)
-        loops.phase(co_re, co_im, diagonal.values, -gammas[layer] / scale)
+        for k in free:
+            by_beta[layer] -= 2 * slopes.slope_of_rotation(re, im, co_re, co_im, k, along[k], across[k])
+            loops.rotate(re, im, k, c, -s * along[k], -s * across[k])
+            loops.rotate(co_re, co_im, k, c, -s * along[k], -s * across[k])
+        by_gamma[layer] = 2 * slopes.slope_of_phase(re, im, co_re, co_im, diagonal.values) / scale
+        turns = gammas[layer] / (2 * np.pi * scale)
+        loops.phase(re, im, diagonal.values, turns, 1.0)
+        loops.phase(co_re, co_im, diagonal.values, turns, 1.0)
     return value, by_gamma, by_beta
 
 
@@ -289,8 +275,8 @@ def sample_block(
     samples in one compiled call, in single precision. Arguments as of ``Diagonal.of`` and ``evolve``; the seed alone
     decides the bits."""
     gammas, betas = _schedule(gammas, betas)
-    found, _ = _sampled(linear, couplings, offset, gammas[None], betas[None], shots, seed, higher, groups)
-    return bits_of(found[0], len(linear))
+    bits, _ = _sampled(linear, couplings, offset, gammas[None], betas[None], shots, seed, higher, groups)
+    return bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,15 +286,15 @@ class RampSample:
     Attributes:
         bits: int8, shape ``(shots, n)``.
         length: of the chosen ramp.
-        cvars: sampled CVaR of each length.
-        tuning_shots, circuits: what was spent on the choice, and circuits in all.
+        cvars: sampled CVaR of each length; empty when there was no choice.
+        tuning_shots, circuits: shots spent on the choice, and circuits in all.
     """
 
     bits: np.ndarray
     length: float
-    cvars: tuple[float, ...] = ()
-    tuning_shots: int = 0
-    circuits: int = field(default=1)
+    cvars: tuple[float, ...]
+    tuning_shots: int
+    circuits: int
 
 
 def sample_ramps(
@@ -332,18 +318,20 @@ def sample_ramps(
         alpha: share of the CVaR.
         linear, couplings, offset, shots, seed, higher, groups: as of ``sample_block``.
     """
-    ramps = [linear_ramp(length, depth) for length in lengths]
-    gammas, betas = (np.stack(side) for side in zip(*ramps, strict=True))
-    best, cvars = 0, ()
-    if len(lengths) > 1:
-        found, values = _sampled(linear, couplings, offset, gammas, betas, tuning_shots, seed, higher, groups)
-        cvars = tuple(cvar(row, alpha) for row in values[found])
-        best = cvars.index(min(cvars))
-    found, _ = _sampled(
-        linear, couplings, offset, gammas[best : best + 1], betas[best : best + 1], shots, seed + 1, higher, groups
+    gammas, betas = _ramps(tuple(lengths), depth)
+    bits, scores = _sampled(
+        linear, couplings, offset, gammas, betas, shots, seed, higher, groups, tuning_shots=tuning_shots, alpha=alpha
     )
-    spent = tuning_shots * len(cvars)
-    return RampSample(bits_of(found[0], len(linear)), lengths[best], cvars, spent, len(cvars) + 1)
+    if len(lengths) == 1:
+        return RampSample(bits, lengths[0], (), 0, 1)
+    best = min(range(len(lengths)), key=lambda row: tuple(scores[row]))
+    return RampSample(bits, lengths[best], tuple(scores[:, 0]), tuning_shots * len(lengths), len(lengths) + 1)
+
+
+@lru_cache(maxsize=64)
+def _ramps(lengths: tuple[float, ...], depth: int) -> tuple[np.ndarray, np.ndarray]:
+    ramps = np.array([linear_ramp(length, depth) for length in lengths])
+    return np.ascontiguousarray(ramps[:, 0]), np.ascontiguousarray(ramps[:, 1])
 
 
 def _sampled(
@@ -356,18 +344,23 @@ def _sampled(
     seed: int,
     higher: Higher | None,
     groups: tuple[tuple[int, ...], ...],
+    *,
+    tuning_shots: int = 0,
+    alpha: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Bits along the best schedule, and CVaR and mean of each, shape ``(k, 2)``."""
     linear, couplings = _as_arrays(linear, couplings)
-    mixer = Mixer(groups)
-    masks, weights = _masks(higher or {})
-    found: tuple[np.ndarray, np.ndarray] = _loops().sampled_schedules(
-        linear, couplings, float(offset), masks, weights, gammas, betas, mixer.group_of(len(linear)), mixer.pairs,
-        shots, seed,
+    bits, scores = _loops().sampled_block(
+        linear, couplings, float(offset), *_terms(higher), gammas, betas, *_ring(groups, len(linear)),
+        tuning_shots, shots, alpha, seed % _SEEDS,
     )  # fmt: skip
-    return found
+    return bits, scores
 
 
-def _masks(higher: Higher) -> tuple[np.ndarray, np.ndarray]:
+def _terms(higher: Higher | None) -> tuple[np.ndarray, np.ndarray]:
+    """Masks and coefficients of the terms of higher order."""
+    if not higher:
+        return _NO_TERMS
     masks = np.array([sum(1 << k for k in set(indices)) for indices in higher], dtype=np.int64)
     return masks, np.array(list(higher.values()), dtype=float)
 
@@ -375,8 +368,10 @@ def _masks(higher: Higher) -> tuple[np.ndarray, np.ndarray]:
 def _as_arrays(linear: np.ndarray, couplings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     linear = np.ascontiguousarray(linear, dtype=float)
     couplings = np.ascontiguousarray(couplings, dtype=float)
-    if couplings.shape != (len(linear), len(linear)):
-        raise ValueError(f"couplings must have shape {(len(linear),) * 2}, not {couplings.shape}")
+    if len(linear) == 0 or couplings.shape != (len(linear), len(linear)):
+        raise ValueError(
+            f"there must be a variable, and couplings of shape {(len(linear),) * 2}, not {couplings.shape}"
+        )
     return linear, couplings
 
 

@@ -1,263 +1,242 @@
-"""Compiled loops of the statevector kernel: diagonals, phases, mixers, sums and samples.
+"""Compiled loops of the statevector kernel: the circuit, sums, samples and whole small blocks.
 
-Here: numba functions on plain arrays, imported only inside the functions of ``statevector``. Not here: shapes, checks
-and defaults. States are two arrays (real and imaginary parts, both of length 2ⁿ); bit k of an index is variable k.
+Here: numba functions on plain arrays, imported only inside functions. Not here: costs (``statevector_costs``), vector
+code (``statevector_butterflies``), derivatives (``statevector_slopes``), shapes and defaults (``statevector``). States
+are two arrays, real and imaginary parts, of length 2ⁿ; bit k of an index is variable k.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 
-#: States per partial sum: sums of squares run in double over so many states, then over the partial sums.
-BLOCK = 1024
+from resources.circuits.statevector_butterflies import VECTOR, butterfly
+from resources.circuits.statevector_costs import BLOCK, Array, compiled, deviation, fill_diagonal, summed
 
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``numba.njit`` with fused multiply-add, cached on disk where some folder can be written."""
-    options = {"fastmath": {"contract"}, "error_model": "numpy", "boundscheck": False}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:
-        return numba.njit(**options)(function)
-
-
-@compiled
-def quadratic_diagonal(linear, couplings, offset, values):  # type: ignore[no-untyped-def]
-    """Fill ``values`` by doubling, two additions a state: states with bit k are those without it plus a field, and the
-    field itself doubles with each lower variable."""
-    values[0] = offset
-    for k in range(len(linear)):
-        half = 1 << k
-        field = values[half : 2 * half]
-        field[0] = linear[k]
-        for j in range(k):
-            size, coupling = 1 << j, couplings[j, k]
-            for x in range(size):
-                field[size + x] = field[x] + coupling
-        for x in range(half):
-            field[x] += values[x]
+#: States of so many variables are mixed in one piece; larger ones in blocks of ``LOW`` variables.
+WHOLE, LOW = 16, 13
+#: Columns that the mixer of the high variables gathers at a time.
+COLUMNS = 32
+#: Bins of the histogram that finds a share of the distribution.
+BINS = 1024
+#: Series of sin πr / r and cos πr in r², exact to double precision for |r| ≤ ½, highest power first.
+SINE = tuple((-1) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(10, -1, -1))
+COSINE = tuple((-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k) for k in range(11, -1, -1))
 
 
 @compiled
-def subset_sums(values):  # type: ignore[no-untyped-def]
-    """Turn coefficients by mask into costs by state: the sum over all subsets of a state's bits, in place."""
-    half = 1
-    while half < len(values):
-        for start in range(0, len(values), 2 * half):
-            for x in range(start, start + half):
-                values[half + x] += values[x]
-        half *= 2
+def aligned(count: int, like: Array) -> Array:
+    """An empty array of the type of ``like`` on a boundary of ``VECTOR`` bytes."""
+    spare = np.empty(count + VECTOR // like.itemsize, like.dtype)
+    first = (-spare.ctypes.data % VECTOR) // like.itemsize
+    return spare[first : first + count]
 
 
 @compiled
-def spread(values):  # type: ignore[no-untyped-def]
-    """Mean and standard deviation of ``values``, each in two passes of block sums."""
-    mean = 0.0
-    for start in range(0, len(values), BLOCK):
-        part = 0.0
-        for x in range(start, min(start + BLOCK, len(values))):
-            part += values[x]
-        mean += part
-    mean /= len(values)
-    square = 0.0
-    for start in range(0, len(values), BLOCK):
-        part = 0.0
-        for x in range(start, min(start + BLOCK, len(values))):
-            part += (values[x] - mean) ** 2
-        square += part
-    return mean, math.sqrt(square / len(values))
-
-
-@compiled
-def phase(re, im, values, gamma):  # type: ignore[no-untyped-def]
-    """Multiply by exp(−iγC); γC is reduced to one turn in double."""
-    turns = -gamma / (2 * math.pi)
+def phase(re: Array, im: Array, values: Array, turns: float, factor: float) -> None:
+    """Multiply by factor·exp(2πi·turns·C), the angle reduced to half a turn in double: sin 2πr = 2 sin πr cos πr."""
+    kind = re.dtype.type
+    scale = kind(factor)
     for x in range(len(re)):
-        at = turns * values[x]
-        angle = 2 * math.pi * (at - math.floor(at + 0.5))
-        cosine, sine = re.dtype.type(math.cos(angle)), re.dtype.type(math.sin(angle))
-        old = re[x]
-        re[x] = cosine * old - sine * im[x]
-        im[x] = cosine * im[x] + sine * old
+        angle = turns * values[x]
+        r = kind(angle - np.rint(angle))
+        square = r * r
+        sine, cosine = kind(0), kind(0)
+        for coefficient in SINE:
+            sine = sine * square + kind(coefficient)
+        for coefficient in COSINE:
+            cosine = cosine * square + kind(coefficient)
+        sine *= r
+        double = (sine + sine) * scale
+        c, s = scale - double * sine, double * cosine
+        real, imaginary = re[x], im[x]
+        re[x] = c * real - s * imaginary
+        im[x] = c * imaginary + s * real
+
+
+_lanes, _lanes_1, _lanes_2, _lanes_3 = (butterfly(bits, True) for bits in range(4))
+_rows_1, _rows_2, _rows_3 = (butterfly(bits, False) for bits in (1, 2, 3))
 
 
 @compiled
-def rotate(re, im, variable, cosine, along, across):  # type: ignore[no-untyped-def]
+def stage(
+    from_re: Array, from_im: Array, at: int, pitch: int, to_re: Array, to_im: Array, to: int, step: int,
+    rows: int, columns: int, low: int, bits: int, tangent: float, lanes: bool,
+) -> None:  # fmt: skip
+    """Turn the row variables ``low`` … ``low + bits − 1`` of ``rows`` rows; a row is ``columns`` numbers wide."""
+    width, near, far = VECTOR // from_re.itemsize, pitch << low, step << low
+    for outer in range(0, rows, 1 << (low + bits)):
+        for row in range(outer, outer + (1 << low)):
+            for column in range(0, columns, width):
+                a, b = at + row * pitch + column, to + row * step + column
+                if lanes:
+                    if bits == 0:
+                        _lanes(from_re, from_im, a, near, to_re, to_im, b, far, tangent)
+                    elif bits == 1:
+                        _lanes_1(from_re, from_im, a, near, to_re, to_im, b, far, tangent)
+                    elif bits == 2:
+                        _lanes_2(from_re, from_im, a, near, to_re, to_im, b, far, tangent)
+                    else:
+                        _lanes_3(from_re, from_im, a, near, to_re, to_im, b, far, tangent)
+                elif bits == 1:
+                    _rows_1(from_re, from_im, a, near, to_re, to_im, b, far, tangent)
+                elif bits == 2:
+                    _rows_2(from_re, from_im, a, near, to_re, to_im, b, far, tangent)
+                else:
+                    _rows_3(from_re, from_im, a, near, to_re, to_im, b, far, tangent)
+
+
+@compiled
+def turn_block(re: Array, im: Array, at: int, variables: int, tangent: float, times: int) -> None:
+    """Turn all variables of a contiguous block of 2^variables states, ``times`` times."""
+    width = VECTOR // re.itemsize
+    bits = variables - int(math.log2(width))
+    for _ in range(times):
+        low = 0
+        while low == 0 or low < bits:
+            now = min(3, bits - low)
+            stage(re, im, at, width, re, im, at, width, 1 << bits, width, low, now, tangent, low == 0)
+            low += max(now, 1)
+
+
+@compiled
+def turn_rows(
+    from_re: Array, from_im: Array, at: int, pitch: int, by_re: Array, by_im: Array, to_re: Array, to_im: Array,
+    to: int, step: int, bits: int, tangent: float, times: int,
+) -> None:  # fmt: skip
+    """Turn all row variables, ``times`` times, on the way from one array through ``by`` (rows one after the other) to
+    another."""
+    for again in range(times):
+        for low in range(0, bits, 3):
+            now = min(3, bits - low)
+            first, final = again == 0 and low == 0, again == times - 1 and low + now == bits
+            a_re, a_im, a, b = (from_re, from_im, at, pitch) if first else (by_re, by_im, 0, COLUMNS)
+            c_re, c_im, c, d = (to_re, to_im, to, step) if final else (by_re, by_im, 0, COLUMNS)
+            stage(a_re, a_im, a, b, c_re, c_im, c, d, 1 << bits, COLUMNS, low, now, tangent, False)
+
+
+@compiled
+def half_angle(beta: float) -> tuple[float, int]:
+    """tan of a turn of at most π/4 and how many of them make β (mod π): 1 + i·tan·X must not grow without bound."""
+    beta -= math.pi * np.rint(beta / math.pi)
+    times = 1 if abs(beta) <= math.pi / 4 else 2
+    return math.tan(beta / times), times
+
+
+@compiled
+def evolve_plain(re: Array, im: Array, values: Array, gammas: Array, betas: Array) -> None:
+    """The circuit from |+…+⟩ with exp(iβΣX), cache block by cache block.
+
+    Low variables turn within contiguous blocks, high ones within groups of columns that are copied together. Phases
+    commute with nothing but need no neighbour, so each pass over the state ends one layer and begins the next: p + 1
+    passes for p layers. cosⁿβ is left to the phase before.
+    """
+    n = int(math.log2(len(re)) + 0.5)
+    low = n if n <= WHOLE else LOW
+    pitch, high, p = 1 << low, n - low, len(gammas)
+    by_re, by_im = aligned(COLUMNS << high, re), aligned(COLUMNS << high, re)
+    tangent, times, last, last_times = re.dtype.type(0), 0, re.dtype.type(0), 0
+    for layer in range(p + 1 if high or p == 0 else p):
+        last, last_times = tangent, times
+        turns, factor = 0.0, 1.0
+        if layer < p:
+            exact, times = half_angle(betas[layer])
+            tangent, turns = re.dtype.type(exact), -gammas[layer] / (2 * math.pi)
+            # the sign of a turn by π is that of every variable
+            sign = -1.0 if (n * int(np.rint(betas[layer] / math.pi))) % 2 else 1.0
+            factor = sign * (1 + exact * exact) ** (-0.5 * n * times)
+        if layer % 2 == 0 or high == 0:
+            for at in range(0, len(re), pitch):
+                part_re, part_im = re[at : at + pitch], im[at : at + pitch]
+                if layer == 0:
+                    part_re[:] = 2.0 ** (-0.5 * n)
+                    part_im[:] = 0
+                elif high:
+                    turn_block(re, im, at, low, last, last_times)
+                if layer < p:
+                    phase(part_re, part_im, values[at : at + pitch], turns, factor)
+                    turn_block(re, im, at, low, tangent, times)
+            continue
+        for at in range(0, pitch, COLUMNS):
+            if layer == p:
+                turn_rows(re, im, at, pitch, by_re, by_im, re, im, at, pitch, high, last, last_times)
+                continue
+            turn_rows(re, im, at, pitch, by_re, by_im, by_re, by_im, 0, COLUMNS, high, last, last_times)
+            for row in range(1 << high):
+                part, first = slice(row * COLUMNS, (row + 1) * COLUMNS), row * pitch + at
+                phase(by_re[part], by_im[part], values[first : first + COLUMNS], turns, factor)
+            turn_rows(by_re, by_im, 0, COLUMNS, by_re, by_im, re, im, at, pitch, high, tangent, times)
+
+
+@compiled
+def rotate_pair(a_re: Array, a_im: Array, b_re: Array, b_im: Array, c: float, along: float, across: float) -> None:
+    """Apply c + i·across·X + i·along·Z to amplitudes a (of 0) and b (of 1)."""
+    kind = a_re.dtype.type
+    cosine, z, s = kind(c), kind(along), kind(across)
+    for x in range(len(a_re)):
+        ar, ai, br, bi = a_re[x], a_im[x], b_re[x], b_im[x]
+        a_re[x] = cosine * ar - z * ai - s * bi
+        a_im[x] = cosine * ai + z * ar + s * br
+        b_re[x] = cosine * br + z * bi - s * ai
+        b_im[x] = cosine * bi - z * br + s * ar
+
+
+@compiled
+def rotate(re: Array, im: Array, variable: int, c: float, along: float, across: float) -> None:
     """Apply c + i·across·X + i·along·Z to one variable."""
-    kind = re.dtype.type
-    c, z, s = kind(cosine), kind(along), kind(across)
     half = 1 << variable
-    for start in range(0, len(re), 2 * half):
-        for a in range(start, start + half):
-            b = a + half
-            ar, ai, br, bi = re[a], im[a], re[b], im[b]
-            re[a] = c * ar - z * ai - s * bi
-            im[a] = c * ai + z * ar + s * br
-            re[b] = c * br + z * bi - s * ai
-            im[b] = c * bi - z * br + s * ar
+    for first in range(0, len(re), 2 * half):
+        a, b = slice(first, first + half), slice(first + half, first + 2 * half)
+        rotate_pair(re[a], im[a], re[b], im[b], c, along, across)
 
 
 @compiled
-def exchange(re, im, first, second, cosine, sine):  # type: ignore[no-untyped-def]
+def exchange(re: Array, im: Array, first: int, second: int, c: float, s: float) -> None:
     """Apply exp(iβ(XX+YY)/2) to a pair of variables: states where the two differ mix, the others stay."""
-    kind = re.dtype.type
-    c, s = kind(cosine), kind(sine)
     low, high = 1 << min(first, second), 1 << max(first, second)
     for outer in range(0, len(re), 2 * high):
         for middle in range(outer, outer + high, 2 * low):
-            for x in range(middle, middle + low):
-                a, b = x + low, x + high
-                ar, ai, br, bi = re[a], im[a], re[b], im[b]
-                re[a] = c * ar - s * bi
-                im[a] = c * ai + s * br
-                re[b] = c * br - s * ai
-                im[b] = c * bi + s * ar
+            a, b = slice(middle + low, middle + 2 * low), slice(middle + high, middle + high + low)
+            rotate_pair(re[a], im[a], re[b], im[b], c, 0.0, s)
 
 
 @compiled
-def start(re, im, zero, one, group):  # type: ignore[no-untyped-def]
-    """Product state by doubling: variable k is ``zero[k]``|0⟩ + ``one[k]``|1⟩; variables of group g (``group[k]`` ≥ 0)
+def start(re: Array, im: Array, zero: Array, one: Array, group: Array) -> None:
+    """Product state by doubling: variable k is ``zero[k]``|0⟩ + ``one[k]``|1⟩; variables of group g (``group[k]`` = g)
     share one W state instead."""
-    kind = re.dtype.type
-    im[:] = 0
     re[:] = 0
+    im[:] = 0
     re[0] = 1
+    size = 1
     for k in range(len(zero)):
         if group[k] < 0:
-            half = 1 << k
-            for x in range(half):
-                re[half + x] = kind(one[k]) * re[x]
-                re[x] *= kind(zero[k])
-    groups = group.max() + 1 if len(group) else 0
-    for g in range(groups):
-        members = np.flatnonzero(group == g)
-        weight = kind(1 / math.sqrt(len(members)))
-        mask = 0
-        for k in members:
-            mask |= 1 << k
+            for x in range(size):
+                re[size + x] = one[k] * re[x]
+                re[x] *= zero[k]
+        size *= 2
+    for g in range(group.max() + 1):
+        members = 1 << np.flatnonzero(group == g)
+        mask, weight = members.sum(), 1 / math.sqrt(len(members))
         for x in range(len(re)):
-            # ascending order would read what was just written: members only move up from states without any
             if x & mask == 0 and re[x] != 0:
-                for k in members:
-                    re[x | (1 << k)] = re[x] * weight
+                for member in members:
+                    re[x | member] = re[x] * weight
                 re[x] = 0
 
 
 @compiled
-def block_sums(re, im):  # type: ignore[no-untyped-def]
-    """Probability of each block of ``BLOCK`` states, in double."""
-    sums = np.zeros((len(re) + BLOCK - 1) // BLOCK)
-    for block in range(len(sums)):
-        part = 0.0
-        for x in range(block * BLOCK, min((block + 1) * BLOCK, len(re))):
-            part += float(re[x]) * float(re[x]) + float(im[x]) * float(im[x])
-        sums[block] = part
-    return sums
-
-
-@compiled
-def mean_cost(re, im, values):  # type: ignore[no-untyped-def]
-    """⟨C⟩ and the norm, unnormalized, in double block sums."""
-    total, norm = 0.0, 0.0
-    for first in range(0, len(re), BLOCK):
-        part, weight = 0.0, 0.0
-        for x in range(first, min(first + BLOCK, len(re))):
-            p = float(re[x]) * float(re[x]) + float(im[x]) * float(im[x])
-            part += p * values[x]
-            weight += p
-        total += part
-        norm += weight
-    return total, norm
-
-
-@compiled
-def draw(re, im, uniforms):  # type: ignore[no-untyped-def]
-    """State index for each uniform number in [0, 1), by inversion: blocks first, then states of one block."""
-    sums = block_sums(re, im)
-    ends = np.cumsum(sums)
-    found = np.empty(len(uniforms), np.int64)
-    for shot in range(len(uniforms)):
-        target = uniforms[shot] * ends[-1]
-        block = min(np.searchsorted(ends, target, side="right"), len(ends) - 1)
-        left = target - (ends[block] - sums[block])
-        last = -1
-        for x in range(block * BLOCK, min((block + 1) * BLOCK, len(re))):
-            p = float(re[x]) * float(re[x]) + float(im[x]) * float(im[x])
-            if p > 0:
-                last = x
-                left -= p
-                if left < 0:
-                    break
-        found[shot] = last
-    return found
-
-
-@compiled
-def unpack(indices, bits):  # type: ignore[no-untyped-def]
-    """Write bit k of each index into column k."""
-    for row in range(len(indices)):
-        for k in range(bits.shape[1]):
-            bits[row, k] = (indices[row] >> k) & 1
-
-
-@compiled
-def slope_of_phase(re, im, co_re, co_im, values):  # type: ignore[no-untyped-def]
-    """Im⟨λ|C|ψ⟩ with λ = (co_re, co_im)."""
-    total = 0.0
-    for x in range(len(re)):
-        total += values[x] * (float(co_re[x]) * float(im[x]) - float(co_im[x]) * float(re[x]))
-    return total
-
-
-@compiled
-def slope_of_rotation(re, im, co_re, co_im, variable, along, across):  # type: ignore[no-untyped-def]
-    """Im⟨λ|across·X + along·Z|ψ⟩ on one variable."""
-    half, total = 1 << variable, 0.0
-    for first in range(0, len(re), 2 * half):
-        for a in range(first, first + half):
-            b = a + half
-            ar, ai, br, bi = float(re[a]), float(im[a]), float(re[b]), float(im[b])
-            cr, ci, dr, di = float(co_re[a]), float(co_im[a]), float(co_re[b]), float(co_im[b])
-            total += across * (cr * bi - ci * br + dr * ai - di * ar) + along * (cr * ai - ci * ar - dr * bi + di * br)
-    return total
-
-
-@compiled
-def slope_of_exchange(re, im, co_re, co_im, first, second):  # type: ignore[no-untyped-def]
-    """Im⟨λ|(XX+YY)/2|ψ⟩ on a pair of variables."""
-    low, high, total = 1 << min(first, second), 1 << max(first, second), 0.0
-    for outer in range(0, len(re), 2 * high):
-        for middle in range(outer, outer + high, 2 * low):
-            for x in range(middle, middle + low):
-                a, b = x + low, x + high
-                ar, ai, br, bi = float(re[a]), float(im[a]), float(re[b]), float(im[b])
-                cr, ci, dr, di = float(co_re[a]), float(co_im[a]), float(co_re[b]), float(co_im[b])
-                total += cr * bi - ci * br + dr * ai - di * ar
-    return total
-
-
-@compiled
-def mixed(state):  # type: ignore[no-untyped-def]
-    """Next number of the splitmix64 sequence: its state and a uniform double in [0, 1)."""
-    state = state + np.uint64(0x9E3779B97F4A7C15)
-    z = state
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return state, float(z >> np.uint64(11)) * 2.0**-53
-
-
-@compiled
-def evolve_all(re, im, values, gammas, betas, zero, one, group, along, across, pairs):  # type: ignore[no-untyped-def]
-    """The whole circuit, from the product state on. ``gammas`` in units of 1/C; variables in groups do not rotate."""
+def evolve(
+    re: Array, im: Array, values: Array, gammas: Array, betas: Array,
+    zero: Array, one: Array, group: Array, along: Array, across: Array, pairs: Array,
+) -> None:  # fmt: skip
+    """The circuit; ``gammas`` in units of 1/C. Variables in groups turn by ``pairs`` only."""
+    if group.max() < 0 and not along.any() and len(re) * re.itemsize >= VECTOR:
+        evolve_plain(re, im, values, gammas, betas)
+        return
     start(re, im, zero, one, group)
     for layer in range(len(gammas)):
-        phase(re, im, values, gammas[layer])
+        phase(re, im, values, -gammas[layer] / (2 * math.pi), 1.0)
         c, s = math.cos(betas[layer]), math.sin(betas[layer])
         for k in range(len(zero)):
             if group[k] < 0:
@@ -266,34 +245,157 @@ def evolve_all(re, im, values, gammas, betas, zero, one, group, along, across, p
             exchange(re, im, pairs[row, 0], pairs[row, 1], c, s)
 
 
+# -- read-out --------------------------------------------------------------------------------------------------------
+
+
+@summed
+def weight(re: Array, im: Array) -> float:
+    """Probability of one block, in double."""
+    total = 0.0
+    for x in range(len(re)):
+        total += float(re[x]) * float(re[x]) + float(im[x]) * float(im[x])
+    return total
+
+
+@summed
+def weighted(re: Array, im: Array, values: Array) -> float:
+    """Probability times cost of one block, in double."""
+    total = 0.0
+    for x in range(len(re)):
+        total += (float(re[x]) * float(re[x]) + float(im[x]) * float(im[x])) * values[x]
+    return total
+
+
 @compiled
-def sampled_schedules(linear, couplings, offset, masks, weights, gammas, betas, group, pairs, shots, seed):  # type: ignore[no-untyped-def]
-    """Indices, shape ``(schedules, shots)``, and the costs by state: diagonal, circuits and samples of a small block."""
+def block_weights(re: Array, im: Array) -> Array:
+    """Probability of each block of ``BLOCK`` states."""
+    found = np.empty((len(re) + BLOCK - 1) // BLOCK)
+    for block in range(len(found)):
+        part = slice(block * BLOCK, (block + 1) * BLOCK)
+        found[block] = weight(re[part], im[part])
+    return found
+
+
+@compiled
+def mean_cost(re: Array, im: Array, values: Array) -> float:
+    """⟨C⟩ of a state whose norm is not 1 exactly."""
+    total, norm = 0.0, 0.0
+    for first in range(0, len(re), BLOCK):
+        part = slice(first, first + BLOCK)
+        total += weighted(re[part], im[part], values[part])
+        norm += weight(re[part], im[part])
+    return total / norm
+
+
+@compiled
+def lowest_share(re: Array, im: Array, values: Array, alpha: float) -> float:
+    """Mean cost of the lowest share ``alpha`` of the distribution: a histogram, then one of the bin that the share ends
+    in, and so on; the last bin's width is 2⁻⁴⁰ of the costs' range, and no state is copied."""
+    low, high = values.min(), values.max()
+    target = alpha * block_weights(re, im).sum()
+    below, spent = 0.0, 0.0
+    weights, costs = np.empty(BINS), np.empty(BINS)
+    for _ in range(4):
+        below, spent = 0.0, 0.0
+        weights[:] = 0
+        costs[:] = 0
+        unit = BINS / (high - low) if high > low else 0.0
+        for x in range(len(values)):
+            value = values[x]
+            if value <= high:
+                p = float(re[x]) * float(re[x]) + float(im[x]) * float(im[x])
+                if value < low:
+                    below += p
+                    spent += p * value
+                else:
+                    k = min(int((value - low) * unit), BINS - 1)
+                    weights[k] += p
+                    costs[k] += p * value
+        k = 0
+        while k < BINS - 1 and below + weights[k] < target:
+            below += weights[k]
+            spent += costs[k]
+            k += 1
+        if unit == 0:
+            break
+        low, high = low + k / unit, low + (k + 1) / unit
+    mean = costs[k] / weights[k] if weights[k] > 0 else low
+    return (spent + (target - below) * mean) / target
+
+
+@compiled
+def draw(re: Array, im: Array, uniforms: Array) -> Array:
+    """State index for each uniform number in [0, 1), by inversion: blocks first, then states of one block."""
+    weights = block_weights(re, im)
+    ends = np.cumsum(weights)
+    found = np.empty(len(uniforms), np.int64)
+    for shot in range(len(uniforms)):
+        target = uniforms[shot] * ends[-1]
+        block = min(np.searchsorted(ends, target, side="right"), len(ends) - 1)
+        left = target - (ends[block] - weights[block])
+        for x in range(block * BLOCK, min((block + 1) * BLOCK, len(re))):
+            p = float(re[x]) * float(re[x]) + float(im[x]) * float(im[x])
+            if p > 0:
+                # the last possible state also takes what rounding leaves
+                found[shot] = x
+                left -= p
+                if left < 0:
+                    break
+    return found
+
+
+@compiled
+def unpack(indices: Array, bits: Array) -> None:
+    """Write bit k of each index into column k."""
+    for row in range(len(indices)):
+        for k in range(bits.shape[1]):
+            bits[row, k] = (indices[row] >> k) & 1
+
+
+@compiled
+def uniform_numbers(state: np.uint64, count: int) -> tuple[np.uint64, Array]:
+    """The next numbers in [0, 1) of the splitmix64 sequence, and its state after them.
+
+    Source: G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    found = np.empty(count)
+    for k in range(count):
+        state += np.uint64(0x9E3779B97F4A7C15)
+        z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        found[k] = float((z ^ (z >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+    return state, found
+
+
+@compiled
+def sampled_block(
+    linear: Array, couplings: Array, offset: float, masks: Array, weights: Array, gammas: Array, betas: Array,
+    group: Array, pairs: Array, tuning_shots: int, shots: int, alpha: float, seed: int,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Bits (int8, shape ``(shots, n)``) along the schedule with the lowest sampled CVaR, and CVaR and mean of each:
+    diagonal, circuits and samples of a small block. A single schedule (``gammas`` of shape ``(1, p)``) is not judged;
+    equal CVaRs are told apart by the mean."""
     n = len(linear)
-    values = np.zeros(1 << n)
-    if len(masks) == 0:
-        quadratic_diagonal(linear, couplings, offset, values)
-    else:
-        values[0] = offset
-        for j in range(n):
-            values[1 << j] = linear[j]
-            for k in range(j + 1, n):
-                values[(1 << j) | (1 << k)] = couplings[j, k]
-        for term in range(len(masks)):
-            values[masks[term]] += weights[term]
-        subset_sums(values)
-    mean, scale = spread(values)
-    if scale <= 1e-13 * abs(mean):
-        scale = 1.0
-    re, im = np.empty(1 << n, np.float32), np.empty(1 << n, np.float32)
-    flat = np.full(n, math.sqrt(0.5))
-    along, across = np.zeros(n), np.ones(n)
-    uniforms = np.empty(shots)
-    found = np.empty((len(gammas), shots), np.int64)
-    state = np.uint64(seed)
-    for row in range(len(gammas)):
-        evolve_all(re, im, values, gammas[row] / scale, betas[row], flat, flat, group, along, across, pairs)
-        for shot in range(shots):
-            state, uniforms[shot] = mixed(state)
-        found[row] = draw(re, im, uniforms)
-    return found, values
+    values = np.empty(1 << n)
+    fill_diagonal(linear, couplings, offset, masks, weights, values)
+    units = gammas / deviation(values)
+    like = np.empty(0, np.float32)
+    re, im = aligned(1 << n, like), aligned(1 << n, like)
+    flat, along, across = np.full(n, math.sqrt(0.5)), np.zeros(n), np.ones(n)
+    state, best = np.uint64(seed), 0
+    scores = np.zeros((len(gammas), 2))
+    if len(gammas) > 1:
+        kept = math.ceil(alpha * tuning_shots)
+        for row in range(len(gammas)):
+            evolve(re, im, values, units[row], betas[row], flat, flat, group, along, across, pairs)
+            state, uniforms = uniform_numbers(state, tuning_shots)
+            costs = np.sort(values[draw(re, im, uniforms)])
+            scores[row, 0], scores[row, 1] = costs[:kept].mean(), costs.mean()
+            if (scores[row, 0], scores[row, 1]) < (scores[best, 0], scores[best, 1]):
+                best = row
+    if best < len(gammas) - 1 or len(gammas) == 1:
+        evolve(re, im, values, units[best], betas[best], flat, flat, group, along, across, pairs)
+    _, uniforms = uniform_numbers(state, shots)
+    bits = np.empty((shots, n), np.int8)
+    unpack(draw(re, im, uniforms), bits)
+    return bits, scores
