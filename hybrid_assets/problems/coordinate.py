@@ -1,7 +1,7 @@
-"""Coordinate lists, the text format behind QUBO and MaxCut files: ``n m``, then one ``i j value`` per line.
+"""Coordinate lists, the text format behind QUBO and graph files: ``n m``, then one ``i j value`` per line.
 
-Here: finding the significant lines, parsing and checking entries with line numbers, and telling which of the two
-families a file can belong to. Not here: what an entry means, which the families say.
+Here: finding the significant lines, parsing and checking entries with line numbers, and telling which of the families
+a file can belong to. Not here: what an entry means, which the families say.
 """
 
 from __future__ import annotations
@@ -33,16 +33,18 @@ _ENTRY = re.compile(rf"({_INTEGER})\s+({_INTEGER})(\s+\S+)?\s*")
 _DIAGONAL = re.compile(r"^[ \t]*(\d+)[ \t]+\1[ \t]+\S", re.MULTILINE)
 _CLAIMS = {
     "maxcut": re.compile(r"\b(max-?cut|rudy)\b", re.IGNORECASE),
+    "mis": re.compile(r"\b(mis|(independent|stable) sets?)\b", re.IGNORECASE),
     "qubo": re.compile(r"\b(qubo|bqp)\b", re.IGNORECASE),
 }
 
 
 def families_of(source: SourceFile) -> frozenset[str]:
-    """Which of ``qubo`` and ``maxcut`` the content can be; never raises.
+    """Which of ``qubo``, ``maxcut`` and ``mis`` the content can be; never raises.
 
-    A declared format decides: dimod's magic bytes, type field or vartype header, ``p qubo``, ``p edge``, or a comment
-    above the data that names one of the two. Otherwise a plain ``n m`` list with an entry on the diagonal can only be
-    a QUBO, one without weights only a graph, and any other can be both.
+    A declared format decides: dimod's magic bytes, type field or vartype header, ``p qubo``, or a comment above the
+    data that names one of them. Otherwise a DIMACS graph (``p edge``) with weights at its nodes asks for an independent
+    set, with weights at its edges for a cut, and can be both without. A plain ``n m`` list with a diagonal entry
+    can only be a QUBO, one without weights is taken for a cut, and any other can be a cut or a QUBO.
     """
     if source.content.startswith(DIMOD_MAGIC):
         return frozenset({"qubo"})
@@ -57,9 +59,16 @@ def families_of(source: SourceFile) -> frozenset[str]:
     data = [line for line in head if line and not _COMMENT.match(line)][:3]
     if not data:
         return frozenset()
+    comments = " ".join(line for line in head if _COMMENT.match(line))
+    claimed = frozenset(family for family, words in _CLAIMS.items() if words.search(comments))
     if data[0].startswith("p"):
         declared = data[0].split()[1:2]
-        return frozenset({"qubo"} if declared == ["qubo"] else {"maxcut"} if declared in (["edge"], ["col"]) else ())
+        if declared not in (["edge"], ["col"]):
+            return frozenset({"qubo"} if declared == ["qubo"] else ())
+        if len(claimed & {"maxcut", "mis"}) == 1:
+            return claimed & {"maxcut", "mis"}
+        first = data[1].split() if len(data) > 1 else []
+        return frozenset({"mis"} if first[:1] == ["n"] else {"maxcut"} if len(first) == 4 else {"maxcut", "mis"})
     if data[0].isdigit():
         blocks = len(data) == 3 and _HEADER.fullmatch(data[1]) and len(data[2].split()) == 3
         return frozenset({"qubo"} if blocks and _ENTRY.fullmatch(data[2]) else ())
@@ -67,8 +76,6 @@ def families_of(source: SourceFile) -> frozenset[str]:
     entry = _ENTRY.fullmatch(data[1]) if len(data) > 1 else None
     if header is None or entry is None:
         return frozenset()
-    comments = " ".join(line for line in head if _COMMENT.match(line))
-    claimed = frozenset(family for family, words in _CLAIMS.items() if words.search(comments))
     if len(claimed) == 1:
         return claimed
     if entry[3] is None:

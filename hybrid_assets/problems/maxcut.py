@@ -112,7 +112,7 @@ class MaxCut(UnconstrainedFamily):
         """The graph, or above 120 nodes its adjacency matrix."""
         figure = small_figure(5.5, 4.8)
         axes = figure.subplots()
-        self._draw(axes, instance, None, _layout(instance))
+        self._draw(axes, instance, None, layout(instance))
         axes.set_title(f"{instance.name}: {instance.size} nodes, {len(instance.arrays['values'])} edges")
         return figure
 
@@ -120,7 +120,7 @@ class MaxCut(UnconstrainedFamily):
         """For every solution the sides in two colours and the cut edges, or the matrix sorted by side."""
         figure = small_figure(4.8 * max(1, len(solutions)), 4.5)
         panels = np.atleast_1d(figure.subplots(1, max(1, len(solutions))))
-        places = _layout(instance)
+        places = layout(instance)
         for axes, (label, values) in zip(panels, solutions.items(), strict=False):
             self._draw(axes, instance, np.asarray(values), places)
             axes.set_title(f"{label}: cut {self.evaluate(instance, values).objective:g}")
@@ -151,7 +151,7 @@ class MaxCut(UnconstrainedFamily):
         axes.margins(0.08)
 
 
-def _layout(instance: Instance) -> np.ndarray | None:
+def layout(instance: Instance) -> np.ndarray | None:
     """Places of the nodes, shape ``(n, 2)``, the same at every call; ``None`` for graphs too large to draw."""
     if instance.size > DRAWN_NODES:
         return None

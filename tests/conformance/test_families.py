@@ -11,9 +11,11 @@ import pytest
 
 from hybrid_assets import registry
 from hybrid_assets.problems.base import Evaluation, Instance, ProblemFamily
+from hybrid_assets.problems.binpacking import BinPacking
 from hybrid_assets.problems.conformance import FamilyConformance
 from hybrid_assets.problems.knapsack import Knapsack
 from hybrid_assets.problems.maxcut import MaxCut
+from hybrid_assets.problems.mis import Mis
 from hybrid_assets.problems.portfolio import Portfolio
 from hybrid_assets.problems.qap import Qap
 from hybrid_assets.problems.qubo import Qubo
@@ -96,6 +98,26 @@ class TestKnapsack(FamilyConformance):
             b"2\n5 2 0\n6 5 8 9 6\n2 3 4 5 1\n5.5 1 2 2 3\n9 8\n4 1 13\n4 5 6 7\n2 3 4 5\n8\n",
             b"small_5\n5\n4 0 7 3 2\n1 0 5 0\n2 0 8\n0 3\n6\n\n0\n9\n3 2 4 5 1\n\nComments\n",
         ]
+
+
+class TestMis(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return Mis()
+
+    def examples(self) -> Sequence[bytes]:
+        return [
+            b"p edge 6 7\ne 1 2\ne 3 2\ne 3 4\ne 1 4\ne 5 1\ne 5 6\ne 2 6\n",
+            b"c weights\np col 5 5\nn 2 7\nn 5 0.5\ne 1 2\ne 2 3\ne 3 4\ne 4 5\ne 5 1\n",
+            b"# independent set\n4 3\n1 2\n2 3\n3 4\n",
+        ]
+
+
+class TestBinPacking(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return BinPacking()
+
+    def examples(self) -> Sequence[bytes]:
+        return [b"5\n10\n6\n5\n4\n3.5\n2\n", b"2\n u5_0\n 10 5 2\n6\n5\n4\n3\n2\n u4_1\n 9 4 3\n5\n5\n4\n3\n"]
 
 
 def test_every_family_of_the_project_is_covered() -> None:

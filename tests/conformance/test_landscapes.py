@@ -59,3 +59,18 @@ class TestKnapsack(LandscapeConformance):
         rows = [" ".join(map(str, rng.integers(0, 50, 24 - k))) for k in range(24)]
         pairs = "\n".join(["q", "24", *rows, "0", "130", " ".join(map(str, rng.integers(1, 40, 24)))])
         return [read("knapsack", text) for text in (single, several, pairs, "6 100\n" + "3 2\n" * 6)]
+
+
+class TestMis(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        sparse = entries(40, 80, 5, [1]).replace(" 1\n", "\n")
+        dense = entries(12, 40, 6, [1]).replace(" 1\n", "\n")
+        heavy = "p edge 7 6\nn 1 2.5\nn 4 9\nn 6 3\n" + "".join(f"e {i} {i + 1}\n" for i in range(1, 7))
+        return [read("mis", text) for text in (sparse, dense, heavy)]
+
+
+class TestBinPacking(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        rng = np.random.default_rng(6)
+        texts = ["\n".join(["40", "100", *map(str, rng.integers(low, high, 40))]) for low, high in ((20, 100), (5, 40))]
+        return [read("binpacking", text) for text in (*texts, "6\n10\n6\n5\n4\n3\n3\n2\n")]

@@ -11,6 +11,7 @@ from hybrid_assets import registry
 from hybrid_assets.problems.base import ProblemFamily
 from hybrid_assets.problems.conformance import source
 from hybrid_assets.problems.maxcut import MaxCut
+from hybrid_assets.problems.mis import Mis
 from hybrid_assets.problems.portfolio import Portfolio, PortfolioOptions
 from hybrid_assets.problems.qap import Qap
 from hybrid_assets.problems.qubo import Qubo
@@ -112,6 +113,28 @@ class TestRobustTabu(PortfolioSuite):
             task(Qap(), b"3\n0 1 2\n3 0 4\n5 6 0\n7 1 2\n3 8 4\n5 6 9\n"),
             task(Qap(), b"2\n0 1.5\n0.5 0\n3 1\n2 1\n"),
         ]
+
+
+def independent_sets() -> list[SolveTask]:
+    return [
+        task(Mis(), b"p edge 8 9\ne 1 2\ne 3 2\ne 3 4\ne 1 4\ne 5 1\ne 5 6\ne 2 6\ne 7 6\ne 7 5\n"),
+        task(Mis(), b"p col 5 6\nn 1 2.25\nn 2 7\nn 5 0.5\ne 1 2\ne 2 3\ne 3 4\ne 4 5\ne 5 1\ne 1 3\n"),
+        task(Mis(), b"p edge 3 0\n"),
+    ]
+
+
+class TestMisSearch(PortfolioSuite):
+    name = "mis-search"
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return independent_sets()
+
+
+class TestMisCliques(PortfolioSuite):
+    name, exact, budget = "mis-cliques", True, 120.0
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return independent_sets()
 
 
 def test_every_solver_of_the_project_is_covered() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from hybrid_assets.problems.base import FamilyOptions, Instance
 from hybrid_assets.problems.maxcut import MaxCut
+from hybrid_assets.problems.mis import Mis
 from hybrid_assets.problems.qubo import Qubo
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.problems.unconstrained import UnconstrainedFamily
@@ -197,7 +198,12 @@ RECOGNISED = [
     ("# rudy\n3 2\n1 2 1\n2 3 1\n", {"maxcut"}),
     ("# QUBO from a MaxCut\n3 2\n1 2 1\n2 3 1\n", {"qubo", "maxcut"}),
     ("c x\np qubo 0 3 1 1\n0 0 -1\n0 1 2\n", {"qubo"}),
-    ("c x\np edge 3 1\ne 1 2\n", {"maxcut"}),
+    ("c x\np edge 3 1\ne 1 2\n", {"maxcut", "mis"}),
+    ("c a rudy graph\np edge 3 1\ne 1 2\n", {"maxcut"}),
+    ("c an Independent Set\np col 3 1\ne 1 2\n", {"mis"}),
+    ("c MIS\n3 2\n1 2\n2 3\n", {"mis"}),
+    ("p edge 3 1\ne 1 2 5\n", {"maxcut"}),
+    ("p edge 3 1\nn 1 4\ne 1 2\n", {"mis"}),
     ("1\n3 1\n1 2 -4\n", {"qubo"}),
     ("# vartype=SPIN\n0 1 2\n", {"qubo"}),
     # a broken entry does not hide what the file wants to be
@@ -215,7 +221,7 @@ RECOGNISED = [
 
 @pytest.mark.parametrize(("content", "families"), RECOGNISED)
 def test_recognised_by_content(content: str | bytes, families: set[str]) -> None:
-    assert {f.name for f in (Qubo(), MaxCut()) if f.recognises(source(content))} == families
+    assert {f.name for f in (Qubo(), MaxCut(), Mis()) if f.recognises(source(content))} == families
 
 
 def test_a_diagonal_entry_far_down_the_file_is_seen() -> None:
