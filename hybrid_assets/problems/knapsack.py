@@ -214,7 +214,14 @@ class Knapsack(ProblemFamily):
 
     def baselines(self, instance: Instance) -> Sequence[str]:
         """The exact solvers that suit the layout first, then the walk of flips and repairs."""
-        first = ("knapsack-dp",) if instance.settings["layout"] == "single" else ()
+        by_layout: dict[str, tuple[str, ...]] = {
+            "single": ("knapsack-dp", "cpsat-program", "highs"),
+            "multi-dimensional": ("highs", "cpsat-program", "scip-program"),
+            "quadratic": ("scip-program", "cpsat-program", "highs"),
+        }
+        first = by_layout[instance.settings["layout"]]
+        if self.program_size(instance) > PROGRAM_VARIABLES:
+            first = tuple(name for name in first if name == "knapsack-dp")
         return (*first, "knapsack-search")
 
     def constraints(self, instance: Instance) -> Mapping[str, Any]:
