@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hybrid_assets.problems.base import Instance
+from hybrid_assets.problems.base import FamilyOptions, Instance
 from hybrid_assets.problems.jobshop_files import MAX_DURATION, RawShop, is_job_shop, read_job_shops
 from hybrid_assets.problems.project import Project
 from hybrid_assets.problems.schedule import ScheduleFamily, ScheduleOptions
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 #: Schedules computed in the descent after each priority rule.
-_DESCENT = 2_000
+DESCENT = 2_000
 
 
 class JobShop(ScheduleFamily):
@@ -50,7 +50,7 @@ class JobShop(ScheduleFamily):
         """Parse all instances of a file."""
         return read_job_shops(source)
 
-    def normalize(self, raw: RawShop, options: ScheduleOptions, name: str) -> Instance:
+    def normalize(self, raw: RawShop, options: FamilyOptions, name: str) -> Instance:
         """Number machines from 0 and operations job by job.
 
         Arrays: ``jobs``, ``machines``, ``durations`` per operation; ``earliest`` and ``latest`` per task of the project
@@ -59,6 +59,7 @@ class JobShop(ScheduleFamily):
         Raises:
             InputError: a machine that does not exist, durations out of range, nothing to do.
         """
+        assert isinstance(options, ScheduleOptions)
         jobs = np.repeat(np.arange(len(raw.machines)), [len(row) for row in raw.machines])
         highest = max(max(map(len, raw.machines)), len({k for row in raw.machines for k in row}))
         for place, machines, durations in zip(raw.places, raw.machines, raw.durations, strict=True):
@@ -110,7 +111,7 @@ class JobShop(ScheduleFamily):
         offsets, best = machine_offsets(machines), (-1, np.empty(0, dtype=np.int64))
         for priority in priority_rules(project):
             sequence = kernels.dispatched(priority[:-1], jobs, machines, durations, offsets)
-            sequence = kernels.descent(sequence, offsets, jobs, machines, durations, _DESCENT)[0]
+            sequence = kernels.descent(sequence, offsets, jobs, machines, durations, DESCENT)[0]
             makespan, heads = kernels.paths(sequence, offsets, jobs, durations)[:2]
             if best[0] < 0 or makespan < best[0]:
                 best = makespan, heads

@@ -199,9 +199,7 @@ def _from_json(source: SourceFile) -> list[RawShop]:
             )
         shops.append(RawShop(source.name, machines, durations, places))
     if not shops:
-        raise InputError(
-            source.name, "file", "it holds no job shop", f"give an object with {' and '.join(_JSON_KEYS)}"
-        )
+        raise InputError(source.name, "file", "it holds no job shop", f"give an object with {' and '.join(_JSON_KEYS)}")
     return shops
 
 

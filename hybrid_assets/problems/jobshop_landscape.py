@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class JobShopLandscape(MoveLandscape):
-    """``State.data`` lists the operations machine by machine in processing order; operations start as early as they can.
+    """``State.data`` lists the operations machine by machine in processing order; each starts as early as it can.
 
     A move ``(u, v, after)`` takes operation u out and puts it just after (or before) v on their machine. Moves of a set
     can contradict each other (a cycle); their energy is then that of the repaired sequences, and ``apply`` says that it
@@ -79,10 +79,7 @@ class JobShopLandscape(MoveLandscape):
 
     def moves(self, state: State, kind: str, size: int, rng: np.random.Generator) -> Sequence[Any]:
         """Moves of one neighbourhood, drawn without repetition."""
-        if kind == "blocks":
-            found = self._block_moves(state, rng)
-        else:
-            found = self._neighbours(state, kind, rng)
+        found = self._block_moves(state, rng) if kind == "blocks" else self._neighbours(state, kind, rng)
         if kind in ("blocks", "critical") and len(found) > size:
             found = found[np.sort(rng.choice(len(found), size, replace=False))]
         return [tuple(move) for move in found[:size].tolist()]
@@ -93,7 +90,7 @@ class JobShopLandscape(MoveLandscape):
     def _block_moves(self, state: State, rng: np.random.Generator) -> np.ndarray:
         paths = self._paths(state)
         moves = [
-            self._kernels.block_moves(*paths, self._jobs, self._durations, int(first))
+            self._kernels.block_moves(*paths, self._jobs, self._durations, int(first))  # type: ignore[call-arg]
             for first in rng.integers(0, 1_000, 2)
         ]
         return np.unique(np.concatenate(moves), axis=0)

@@ -184,9 +184,9 @@ def list_descent(starts, order, durations, before, preds, demands, capacities, s
 
 
 @njit(cache=True)
-def resample(
+def resample(  # type: ignore[no-untyped-def]
     starts, earliest, latest, offsets, free, durations, before, preds, after, succs, demands, capacities, sweeps, seed
-):  # type: ignore[no-untyped-def]
+):
     """Gibbs sweeps over start times: each task in turn takes a uniformly random one of its feasible start times.
 
     The uniform distribution over feasible schedules is stationary under this.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hybrid_assets.problems.base import Instance
+from hybrid_assets.problems.base import FamilyOptions, Instance
 from hybrid_assets.problems.project import MAX_CELLS, Project
 from hybrid_assets.problems.rcpsp_files import RawProject, is_project, read_project
 from hybrid_assets.problems.schedule import ScheduleFamily, ScheduleOptions
@@ -46,16 +46,18 @@ class Rcpsp(ScheduleFamily):
         """Parse one project."""
         return [read_project(source)]
 
-    def normalize(self, raw: RawProject, options: ScheduleOptions, name: str) -> Instance:
+    def normalize(self, raw: RawProject, options: FamilyOptions, name: str) -> Instance:
         """Check precedences and demands.
 
         Arrays: ``durations``, ``demands`` (activities × resources), ``capacities``, ``before`` and ``after`` (one
         precedence each), ``earliest`` and ``latest``.
 
         Raises:
-            InputError: precedences in a circle, a last activity that is not the end of all, too long for list schedules.
+            InputError: precedences in a circle, a last activity that is not the end of all, too long a
+                project for list schedules.
             InfeasibleError: an activity needs more of a resource than there is.
         """
+        assert isinstance(options, ScheduleOptions)
         count = len(raw.durations)
         before = np.repeat(np.arange(count), [len(row) for row in raw.successors])
         project = Project(
@@ -174,6 +176,4 @@ def _check(raw: RawProject, project: Project) -> None:
                 "raise the capacity or lower the demand",
             )
     if project.span * max(1, len(project.capacities)) > MAX_CELLS:
-        raise InputError(
-            raw.file, "durations", f"they add up to {project.span}", "measure durations in a larger unit"
-        )
+        raise InputError(raw.file, "durations", f"they add up to {project.span}", "measure durations in a larger unit")

@@ -108,9 +108,11 @@ def is_project(source: SourceFile) -> bool:
     if len(header) != 2 or len(capacities) != header[1]:
         return False
     # the first activity is a dummy: no time, no demand
-    return len(first) > header[1] + 2 and not any(first[: header[1] + 1]) and first[header[1] + 1] == len(
-        first
-    ) - header[1] - 2
+    return (
+        len(first) > header[1] + 2
+        and not any(first[: header[1] + 1])
+        and first[header[1] + 1] == len(first) - header[1] - 2
+    )
 
 
 def read_project(source: SourceFile) -> RawProject:
@@ -174,9 +176,7 @@ def _psplib(lines: _Lines) -> RawProject:
     return RawProject(lines.file, durations, demands, successors, capacities, places, demand_places, names)
 
 
-def _numbered(
-    lines: _Lines, at: int, row: Sequence[int], activity: int, least: int, most: int | None = None
-) -> None:
+def _numbered(lines: _Lines, at: int, row: Sequence[int], activity: int, least: int, most: int | None = None) -> None:
     if len(row) < least or (most is not None and len(row) > most):
         raise lines.error(
             at, f"it has {len(row)} numbers where {least}{'' if most else ' or more'} are expected", "complete the line"
