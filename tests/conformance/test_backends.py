@@ -15,6 +15,7 @@ from resources.backends.conformance import BackendConformance
 from resources.backends.heuristic import Heuristic
 from resources.backends.lightning import Lightning
 from resources.backends.pennylane_device import PennyLaneDevice
+from resources.backends.statevector import Statevector
 from resources.circuits.ising import Structure
 from resources.circuits.templates import Template
 
@@ -27,6 +28,11 @@ class TestAer(BackendConformance):
 class TestLightning(BackendConformance):
     def backend(self) -> QuantumBackend:
         return Lightning()
+
+
+class TestStatevector(BackendConformance):
+    def backend(self) -> QuantumBackend:
+        return Statevector()
 
 
 class TestAerMps(BackendConformance):
