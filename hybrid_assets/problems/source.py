@@ -1,6 +1,6 @@
 """A source file as every reader sees it: opened once, size-limited, decompressed, digested.
 
-Here: what is common to all readers (size, binary, empty, encoding, gzip). Not here: formats, which belong to the
+Here: what is common to all readers (size, binary, empty, encoding, gzip and xz). Not here: formats, which belong to the
 families.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import lzma
 import unicodedata
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +21,17 @@ from resources.failures import InputError
 
 #: Largest file (and largest decompressed content) accepted, in bytes.
 MAX_BYTES = 64 * 1024 * 1024
+#: How compressed files begin.
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz"}
+_OPENED: dict[str, Callable[[io.BytesIO], gzip.GzipFile | lzma.LZMAFile]] = {
+    "gzip": lambda raw: gzip.GzipFile(fileobj=raw),
+    "xz": lzma.LZMAFile,
+}
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """An input file's name and content (decompressed when it was gzipped).
+    """An input file's name and content (decompressed when it was compressed).
 
     Attributes:
         name: file name for messages, without folders.
@@ -101,13 +109,15 @@ class SourceFile:
 
 
 def _inflated(name: str, raw: bytes) -> bytes:
-    """The bytes inside a gzip file (of one or several members), never more than the limit; others as they are."""
-    if raw[:2] != b"\x1f\x8b":
+    """The bytes inside a gzip or xz file (of one or several members), never more than the limit; others as they are."""
+    kind = next((kind for start, kind in _COMPRESSED.items() if raw.startswith(start)), None)
+    if kind is None:
         return raw
     try:
-        content = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error):
-        raise InputError(name, "gzip", "the compressed data is damaged", "compress the file again") from None
+        with _OPENED[kind](io.BytesIO(raw)) as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        raise InputError(name, kind, "the compressed data is damaged", "compress the file again") from None
     if len(content) > MAX_BYTES:
         raise _too_large(name, f"it unpacks to more than {MAX_BYTES / 1e6:.0f} MB")
     return content

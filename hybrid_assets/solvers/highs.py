@@ -62,6 +62,24 @@ class HighsProgram(ClassicalSolver):
         )
 
 
+def within_nodes(program: Linearized, nodes: int) -> tuple[np.ndarray | None, bool]:
+    """What a run of so many nodes finds, whatever the time: bits (int8) or ``None``, and whether there are none.
+
+    The same on every machine with the same HiGHS: for reference points and proofs while reading, not for comparisons.
+    """
+    import highspy
+
+    solver = highspy.Highs()
+    for option, value in {"output_flag": False, "threads": 1, "random_seed": 0, "mip_max_nodes": nodes}.items():
+        solver.setOptionValue(option, value)
+    solver.passModel(_model(program, scale_of(program)))
+    solver.solve()
+    if solver.getInfo().primal_solution_status != 2:
+        return None, solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible
+    point = np.asarray(solver.getSolution().col_value)[: program.binaries]
+    return np.rint(point).astype(np.int8), False
+
+
 def _loaded(program: Linearized, scale: float, search: ProgramSearch, seed: int) -> Highs:
     """HiGHS with the model, the hint and callbacks that record improvements and stop at the target."""
     import highspy

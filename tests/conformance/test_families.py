@@ -13,12 +13,17 @@ from hybrid_assets import registry
 from hybrid_assets.problems.base import Evaluation, Instance, ProblemFamily
 from hybrid_assets.problems.binpacking import BinPacking
 from hybrid_assets.problems.conformance import FamilyConformance
+from hybrid_assets.problems.cvrp import Cvrp
 from hybrid_assets.problems.knapsack import Knapsack
 from hybrid_assets.problems.maxcut import MaxCut
+from hybrid_assets.problems.labs import Labs
 from hybrid_assets.problems.mis import Mis
 from hybrid_assets.problems.portfolio import Portfolio
+from hybrid_assets.problems.program import MathematicalProgram
 from hybrid_assets.problems.qap import Qap
 from hybrid_assets.problems.qubo import Qubo
+from hybrid_assets.problems.tsp import Tsp
+from tests.unit import program_examples
 
 
 def prices(days: int, assets: int, seed: int) -> pd.DataFrame:
@@ -118,6 +123,113 @@ class TestBinPacking(FamilyConformance):
 
     def examples(self) -> Sequence[bytes]:
         return [b"5\n10\n6\n5\n4\n3.5\n2\n", b"2\n u5_0\n 10 5 2\n6\n5\n4\n3\n2\n u4_1\n 9 4 3\n5\n5\n4\n3\n"]
+
+
+#: A project of three activities and two dummies in PSPLIB's format.
+PROJECT = b"""\
+************************************************************************
+projects                      :  1
+jobs (incl. supersource/sink ):  5
+RESOURCES
+  - renewable                 :  2   R
+  - nonrenewable              :  0   N
+  - doubly constrained        :  0   D
+************************************************************************
+PRECEDENCE RELATIONS:
+jobnr.    #modes  #successors   successors
+   1        1          2           2   3
+   2        1          1           4
+   3        1          1           5
+   4        1          1           5
+   5        1          0
+************************************************************************
+REQUESTS/DURATIONS:
+jobnr. mode duration  R 1  R 2
+------------------------------------------------------------------------
+  1      1     0       0    0
+  2      1     2       2    0
+  3      1     3       2    1
+  4      1     1       0    1
+  5      1     0       0    0
+************************************************************************
+RESOURCEAVAILABILITIES:
+  R 1  R 2
+    3    1
+************************************************************************
+"""
+
+
+class TestJobShop(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return registry.family("jobshop")
+
+    def examples(self) -> Sequence[bytes]:
+        return [
+            b"# two by two\n2 2\n0 3 1 2\n1 2 0 1\n",
+            b"2 2 1 2 3 4\nTimes\n 1 2\n 2 1\nMachines\n 1 2\n 1 2\n",
+            b'{"name": "x", "duration_matrix": [[2, 1], [1], [1]], "machines_matrix": [[0, 1], [0], [1]]}',
+        ]
+
+
+class TestRcpsp(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return registry.family("rcpsp")
+
+    def examples(self) -> Sequence[bytes]:
+        return [PROJECT, b"5 1\n3\n0 0 3 2 3 4\n2 2 1 5\n1 1 1 5\n2 2 1\n5\n0 0 0\n"]
+
+
+class TestProgram(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return MathematicalProgram()
+
+    def examples(self) -> Sequence[bytes]:
+        return program_examples.ALL
+
+
+class TestTsp(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return Tsp()
+
+    def examples(self) -> Sequence[bytes]:
+        head = b"NAME : five\nTYPE : %s\nDIMENSION : 5\nEDGE_WEIGHT_TYPE : %s\n"
+        weights = b"EDGE_WEIGHT_FORMAT : %s\nEDGE_WEIGHT_SECTION\n%s\nEOF\n"
+        places = b"NODE_COORD_SECTION\n1 38.24 20.42\n2 39.57 26.15\n3 40.56 25.32\n4 36.26 23.12\n5 33.48 10.54\nEOF\n"
+        return [
+            *(head % (b"TSP", kind) + places for kind in (b"GEO", b"EUC_2D", b"ATT")),
+            head % (b"TSP", b"EXPLICIT") + weights % (b"UPPER_ROW", b"4 9 7 3\n2 8 6\n5 1\n9"),
+            head % (b"ATSP", b"EXPLICIT")
+            + weights % (b"FULL_MATRIX", b"9 1 7 3 4\n2 9 8 6 3\n5 1 9 6 1\n9 7 2 9 1\n4 4 3 8 9"),
+        ]
+
+
+class TestCvrp(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return Cvrp()
+
+    def examples(self) -> Sequence[bytes]:
+        head = b"NAME : five-k3\nTYPE : %s\nDIMENSION : 5\nCAPACITY : 10\nEDGE_WEIGHT_TYPE : EUC_2D\n"
+        places = b"NODE_COORD_SECTION\n1 50 50\n2 10 80\n3 20 90\n4 90 15\n5 70 20\n"
+        demands = b"DEMAND_SECTION\n1 0\n2 4\n3 5\n4 3\n5 6\nDEPOT_SECTION\n1\n-1\nEOF\n"
+        windows = b"TIME_WINDOW_SECTION\n1 0 400\n2 40 90\n3 0 75\n4 50 300\n5 0 120\nSERVICE_TIME : 10\n"
+        solomon = (
+            b"T1\n\nVEHICLE\nNUMBER     CAPACITY\n  3         20\n\nCUSTOMER\n"
+            b"CUST NO.  XCOORD.   YCOORD.    DEMAND   READY TIME  DUE DATE   SERVICE   TIME\n\n"
+            b"0 40 50 0 0 236 0\n1 45 68 10 112 167 10\n2 45 70 9 25 70 10\n3 42 66 8 65 146 10\n4 10 68 10 27 182 10\n"
+        )
+        return [
+            b"# a licence\n" + head % b"CVRP" + places + demands,
+            head % b"VRPTW" + windows + places + demands,
+            solomon,
+        ]
+
+
+class TestLabs(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return Labs()
+
+    def examples(self) -> Sequence[bytes]:
+        return [b'{"problem": "LABS", "n": 13}', b"labs 8\n", b"# odd\nN = 7\n"]
 
 
 def test_every_family_of_the_project_is_covered() -> None:

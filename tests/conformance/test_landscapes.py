@@ -10,6 +10,7 @@ from hybrid_assets import registry
 from hybrid_assets.problems.base import Instance, ProblemFamily
 from hybrid_assets.problems.landscape_conformance import LandscapeConformance
 from hybrid_assets.problems.source import SourceFile
+from tests.unit import program_examples
 
 
 def read(family: str, text: str, **options: object) -> tuple[ProblemFamily, Instance]:
@@ -74,3 +75,79 @@ class TestBinPacking(LandscapeConformance):
         rng = np.random.default_rng(6)
         texts = ["\n".join(["40", "100", *map(str, rng.integers(low, high, 40))]) for low, high in ((20, 100), (5, 40))]
         return [read("binpacking", text) for text in (*texts, "6\n10\n6\n5\n4\n3\n3\n2\n")]
+
+
+class TestProgram(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        return [read("program", text.decode()) for text in program_examples.ALL[:-1]]
+
+
+def _routing(kind: str, size: int, seed: int, lines: str = "") -> str:
+    """Random places in the head of a TSPLIB or VRPLIB file."""
+    rng = np.random.default_rng(seed)
+    places = "".join(f"{k + 1} {x} {y}\n" for k, (x, y) in enumerate(rng.integers(0, 100, (size, 2))))
+    head = f"TYPE : {kind}\nDIMENSION : {size}\nEDGE_WEIGHT_TYPE : EUC_2D\n{lines}"
+    return f"{head}NODE_COORD_SECTION\n{places}"
+
+
+class TestTsp(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        weights = " ".join(map(str, np.random.default_rng(6).integers(1, 90, 9 * 9)))
+        oneway = "TYPE : ATSP\nDIMENSION : 9\nEDGE_WEIGHT_TYPE : EXPLICIT\nEDGE_WEIGHT_FORMAT : FULL_MATRIX\n"
+        return [
+            read("tsp", _routing("TSP", 40, 1) + "EOF\n"),
+            read("tsp", _routing("TSP", 6, 2) + "EOF\n"),
+            read("tsp", f"{oneway}EDGE_WEIGHT_SECTION\n{weights}\nEOF\n"),
+        ]
+
+
+class TestCvrp(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        found = []
+        for size, vehicles, seed in ((30, 5, 3), (8, 2, 4), (13, 12, 5)):
+            rng = np.random.default_rng(seed)
+            demands = "".join(f"{k + 1} {d}\n" for k, d in enumerate([0, *rng.integers(1, 9, size - 1)]))
+            lines = f"CAPACITY : 40\nVEHICLES : {vehicles}\n"
+            text = _routing("CVRP", size, seed, lines) + f"DEMAND_SECTION\n{demands}"
+            found.append(read("cvrp", f"{text}EOF\n"))
+            opens = [0, *rng.integers(0, 300, size - 1)]
+            windows = "".join(f"{k + 1} {o} {o + 150 if k else 900}\n" for k, o in enumerate(opens))
+            text = f"{text}TIME_WINDOW_SECTION\n{windows}EOF\n".replace("CVRP", "VRPTW")
+            found.append(read("cvrp", text.replace(f"VEHICLES : {vehicles}", f"VEHICLES : {2 * vehicles}")))
+        return found
+
+
+class TestJobShop(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        rng = np.random.default_rng(7)
+        texts = []
+        for jobs, machines, low in ((6, 6, 1), (10, 3, 0), (3, 4, 0)):
+            rows = [
+                " ".join(f"{k} {rng.integers(low, 20)}" for k in rng.permutation(machines).tolist())
+                for _ in range(jobs)
+            ]
+            texts.append("\n".join([f"{jobs} {machines}", *rows]))
+        # the second visit of a machine by one job
+        again = '{"duration_matrix": [[3, 2, 4], [2, 5], [1, 3, 3, 2]], "machines_matrix": [[0, 1, 0], [1, 0], [1, 0, 2, 1]]}'
+        return [read("jobshop", text) for text in (*texts, again)]
+
+
+class TestRcpsp(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        rng = np.random.default_rng(8)
+        texts = []
+        for count, kinds in ((12, 1), (30, 3)):
+            capacities = rng.integers(6, 12, kinds)
+            rows = [f"0 {'0 ' * kinds}{count - 2} {' '.join(map(str, range(2, count)))}"]
+            for i in range(2, count):
+                later = [j for j in range(i + 1, count) if rng.random() < 0.1] or [count]
+                demands = " ".join(map(str, rng.integers(0, 6, kinds)))
+                rows.append(f"{rng.integers(0, 9)} {demands} {len(later)} {' '.join(map(str, later))}")
+            rows.append("0 " * (kinds + 2))
+            texts.append("\n".join([f"{count} {kinds}", " ".join(map(str, capacities)), *rows]))
+        return [read("rcpsp", text) for text in texts]
+
+
+class TestLabs(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        return [read("labs", f"labs {n}") for n in (6, 21, 40)]
