@@ -128,7 +128,7 @@ class TestJobShop(LandscapeConformance):
             ]
             texts.append("\n".join([f"{jobs} {machines}", *rows]))
         # the second visit of a machine by one job
-        again = '{"duration_matrix": [[3, 2, 4], [2, 5], [1, 3, 3, 2]], "machines_matrix": [[0, 1, 0], [1, 0], [1, 0, 2, 1]]}'
+        again = '{"duration_matrix": [[3, 2, 4], [2, 5], [1, 3, 3]], "machines_matrix": [[0, 1, 0], [1, 0], [1, 2, 1]]}'
         return [read("jobshop", text) for text in (*texts, again)]
 
 

@@ -11,6 +11,7 @@ from hybrid_assets import registry
 from hybrid_assets.problems.base import ProblemFamily
 from hybrid_assets.problems.conformance import source
 from hybrid_assets.problems.maxcut import MaxCut
+from hybrid_assets.problems.labs import Labs
 from hybrid_assets.problems.mis import Mis
 from hybrid_assets.problems.portfolio import Portfolio, PortfolioOptions
 from hybrid_assets.problems.qap import Qap
@@ -135,6 +136,58 @@ class TestMisCliques(PortfolioSuite):
 
     def tasks(self) -> Sequence[SolveTask]:
         return independent_sets()
+
+
+def job_shops() -> list[SolveTask]:
+    return [
+        task(registry.family("jobshop"), b"2 1\n0 2\n0 1\n"),
+        task(registry.family("jobshop"), b"2 2\n0 2 1 2\n1 1 0 2\n", horizon_slack=0.0),
+        task(registry.family("jobshop"), b"3 1\n0 1\n0 0\n0 1\n", horizon_slack=0.0),
+    ]
+
+
+def schedules() -> list[SolveTask]:
+    project = b"4 1\n3\n0 0 2 2 3\n2 2 1 4\n1 2 1 4\n0 0 0\n"
+    return [*job_shops(), task(registry.family("rcpsp"), project)]
+
+
+class TestCpSatSchedule(PortfolioSuite):
+    name, exact, budget = "cpsat-schedule", True, 120.0
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return schedules()
+
+
+class TestDispatching(PortfolioSuite):
+    name, budget = "dispatching", 0.5
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return schedules()
+
+
+class TestScheduleTabu(PortfolioSuite):
+    name, budget = "schedule-tabu", 0.5
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return job_shops()
+
+
+def sequences() -> list[SolveTask]:
+    return [task(Labs(), text) for text in (b"labs 10", b"labs 7", b"labs 2")]
+
+
+class TestLabsTabu(PortfolioSuite):
+    name = "labs-tabu"
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return sequences()
+
+
+class TestLabsBranch(PortfolioSuite):
+    name, exact, budget = "labs-branch", True, 120.0
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return sequences()
 
 
 def test_every_solver_of_the_project_is_covered() -> None:
