@@ -44,6 +44,10 @@ class Request(BaseModel):
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     #: wall-clock seconds for the quantum side, and for each baseline
     budget: float | None = Field(default=None, gt=0, le=86_400)
+    #: jobs, one after the other, of an instance that is larger than the device
+    trips: int | None = Field(default=None, ge=1, le=10_000)
+    #: whether a local descent follows each of their proposals
+    polish: bool | None = None
     #: most that the quantum side of this instance may cost, in the policy's currency
     cost_ceiling: float | None = Field(default=None, ge=0)
     #: of its jobs and runs; higher goes first
@@ -148,6 +152,9 @@ class Resolved(BaseModel):
     #: settings of the environment that nobody overrides, kept because they change the answer
     max_qubits: int
     repetitions: int
+    #: jobs at most of an instance that is larger than the device
+    trips: int = 1
+    polish: bool = True
     tier: str = "simulator"
     fallback: tuple[str, ...] = ()
     #: seconds a job may wait at its backend
@@ -189,6 +196,8 @@ def resolve(request: Request, settings: Settings, route: Route) -> Resolved:
         budget=request.budget or route.budget_seconds,
         max_qubits=route.max_qubits,
         repetitions=settings.repetitions,
+        trips=request.trips or settings.trips,
+        polish=request.polish is not False,
         tier=route.tier,
         fallback=route.fallback,
         queue=route.queue_seconds,

@@ -68,12 +68,19 @@ def asked_of(key: str, family: ProblemFamily, size: int, request: Request, setti
         tier=request.tier,
         algorithm=request.algorithm,
         cost_ceiling=request.cost_ceiling,
-        jobs=jobs_of(family, settings.repetitions),
+        jobs=_most_jobs(family, request, settings),
     )
 
 
+def _most_jobs(family: ProblemFamily, request: Request, settings: Settings) -> int:
+    """How many jobs an instance sends at most: its rounds, or its trips where the family's large ones are walked."""
+    rounds = jobs_of(family, settings.repetitions)
+    walks = type(family).landscape is not ProblemFamily.landscape
+    return max(rounds, request.trips or settings.trips) if walks else rounds
+
+
 def jobs_of(family: ProblemFamily, repetitions: int) -> int:
-    """How many jobs an instance sends at most; they share its budget."""
+    """How many jobs an instance that fits its device sends at most; they share its budget."""
     return family.rounds * (repetitions if family.rounds > 1 else 1)
 
 

@@ -32,6 +32,7 @@ class Settings:
     Attributes:
         environment: its name.
         repetitions: whole runs of an iterative algorithm, for its confidence.
+        trips: jobs, one after the other, of an instance that is larger than the device.
         algorithm: depth, shots and the rest.
         owner, sensitivity: of instances whose request names none.
         sensors_run: whether sensors and schedules start by themselves.
@@ -39,6 +40,7 @@ class Settings:
 
     environment: Environment
     repetitions: int = 3
+    trips: int = 24
     algorithm: Algorithm = DEFAULT_ALGORITHM
     owner: str = "team:unassigned"
     sensitivity: Literal["public", "internal", "confidential"] = "internal"
@@ -47,9 +49,10 @@ class Settings:
 
 SETTINGS: dict[str, Settings] = {
     "dev": Settings("dev"),
-    "staging": Settings("staging"),
+    # every trip of a remote job waits in a queue
+    "staging": Settings("staging", trips=3),
     # nothing runs by itself where it costs money
-    "production": Settings("production", sensors_run=False),
+    "production": Settings("production", trips=2, sensors_run=False),
 }
 
 

@@ -34,7 +34,7 @@ def baseline_comparisons(
     baseline_runs = lake.partition("baseline_runs", context.partition_key)
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
     try:
-        prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
+        prepared, _ = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
     except HybridError as error:
         raise failure(error) from None
     current = str(scored_candidates["envelope_digest"].iloc[0])

@@ -8,11 +8,12 @@ from typing import Any
 import dagster as dg
 
 from hybrid_assets import registry
-from hybrid_assets.assets.envelopes import qubit_budget
+from hybrid_assets.assets.envelopes import plan_of, qubit_budget
 from hybrid_assets.assets.reading import instance_in
 from hybrid_assets.assets.stage import failure, stage, stored
 from hybrid_assets.checks import CheckContext
-from hybrid_assets.proposals.rounds import prepare
+from hybrid_assets.proposals.prepared import prepare
+from hybrid_assets.proposals.trips import first_trip
 from resources.dispatcher import Dispatcher
 from resources.failures import HybridError
 from resources.lake import Lake
@@ -38,14 +39,30 @@ def encoded_problems(
         # its SDK loads while the problem is encoded
         dispatcher.backend(resolved.backend).warm()
     try:
-        prepared = prepare(family, instance, qubit_budget(resolved, dispatcher), resolved.seed)
+        plan = plan_of(family, instance, resolved, dispatcher)
+        if plan is None:
+            prepared = prepare(family, instance, qubit_budget(resolved, dispatcher), resolved.seed)
+        else:
+            prepared = first_trip(family, instance, plan)
         encoding = registry.encoding(prepared.encoded.encoding)
         audit = encoding.audit(prepared.narrowed.program, prepared.encoded, resolved.seed)
     except HybridError as error:
         raise failure(error) from None
     narrowed, encoded = prepared.narrowed, prepared.encoded
     record: dict[str, Any] = {}
-    if narrowed.narrowed:
+    size = len(narrowed.fixed)
+    if prepared.leg is not None and plan is not None:
+        size = family.program_size(instance)
+        record = {
+            "narrowed": True,
+            "method": "proposal engine: sub-programs conditioned on an incumbent, one trip after the other",
+            "kept": len(narrowed.kept),
+            "of": size,
+            "neighbourhoods": [block.kind for block in prepared.leg.blocks],
+            "start": prepared.leg.state.cost,
+            "walk": plan.record,
+        }
+    elif narrowed.narrowed:
         assignment = json.dumps({"kept": narrowed.kept.tolist(), "fixed": narrowed.fixed.tolist()}).encode()
         record = {**narrowed.record, "assignment_ref": dispatcher.artifacts.put(assignment)}
     row = {
@@ -59,7 +76,7 @@ def encoded_problems(
         "payload_ref": dispatcher.artifacts.put(encoded.payload()),
         "program_form": prepared.program.form,
         "program_digest": prepared.program.digest,
-        "program_variables": len(narrowed.fixed),
+        "program_variables": size,
         "encoded_variables": audit.variables,
         "interactions": audit.interactions,
         "density": audit.density,
@@ -82,7 +99,7 @@ def encoded_problems(
             "variables": audit.variables,
             "interactions": audit.interactions,
             "density": audit.density,
-            "narrowed": f"{len(narrowed.kept)} of {len(narrowed.fixed)} variables" if record else "no",
+            "narrowed": f"{len(narrowed.kept)} of {size} variables" if record else "no",
             "audit": dg.MetadataValue.json(asdict(audit)),
         },
     )

@@ -9,6 +9,7 @@ import dagster as dg
 
 from hybrid_assets.problems.base import Instance, ProblemFamily
 from hybrid_assets.proposals.rounds import envelope_for
+from hybrid_assets.proposals.trips import Plan
 from hybrid_assets.request import Resolved
 from hybrid_assets.routes import jobs_of
 from resources.dispatcher import Dispatcher
@@ -23,8 +24,13 @@ def maker(
     resolved: Resolved,
     settings: Settings,
     dispatcher: Dispatcher,
+    plan: Plan | None,
 ) -> Callable[..., JobEnvelope]:
-    """``envelope_for`` with everything bound but the round."""
+    """``envelope_for`` with everything bound but the round.
+
+    Args:
+        plan: of the walk, for an instance that is larger than the device.
+    """
     name = resolved.algorithm or settings.algorithm.name
     if resolved.algorithm is None and resolved.backend in dispatcher.backend_names:
         # nobody asked for an algorithm: a backend of another kind (an annealer) does what it can
@@ -38,7 +44,8 @@ def maker(
         correlation_id=correlation_id(context),
         algorithm=Algorithm.model_validate({**settings.algorithm.model_dump(), "name": name}),
         environment=settings.environment,
-        jobs=jobs_of(family, resolved.repetitions),
+        jobs=plan.trips if plan else jobs_of(family, resolved.repetitions),
+        walks=plan is not None,
     )
 
 
@@ -49,6 +56,15 @@ def qubit_budget(resolved: Resolved, dispatcher: Dispatcher) -> int:
     can = dispatcher.backend(resolved.backend).capabilities()
     circuits = any(name.startswith("qaoa") for name in can.algorithms)
     return min(resolved.max_qubits, can.max_variables) if circuits else can.max_variables
+
+
+def plan_of(family: ProblemFamily, instance: Instance, resolved: Resolved, dispatcher: Dispatcher) -> Plan | None:
+    """How an instance that is larger than the device is walked; ``None`` when it fits, or is narrowed once instead."""
+    limit = qubit_budget(resolved, dispatcher)
+    if family.landscape(instance) is None or family.program_size(instance) <= limit:
+        return None
+    by_trip = resolved.backend in dispatcher.backend_names and dispatcher.is_remote(resolved.backend)
+    return Plan.of(limit, by_trip, resolved.trips, resolved.polish, resolved.seed)
 
 
 def correlation_id(context: dg.AssetExecutionContext) -> str:

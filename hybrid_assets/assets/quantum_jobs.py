@@ -42,8 +42,9 @@ def quantum_jobs(
     encoded_problems = lake.partition("encoded_problems", context.partition_key)
     try:
         family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
-        prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
-        make = maker(context, family, instance, resolved, settings, dispatcher)
+        prepared, walking = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
+        plan = walking.plan if walking else None
+        make = maker(context, family, instance, resolved, settings, dispatcher, plan)
         envelope = make(prepared=prepared, payload_ref=encoded_problems["payload_ref"].iloc[0])
         if BATCH in context.run.tags and dispatcher.is_remote(envelope.backend):
             # goes out with the rest of its batch, as one submission

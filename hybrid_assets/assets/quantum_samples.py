@@ -12,6 +12,7 @@ from hybrid_assets.assets.stage import QUANTUM, failure, picture, stage, stored
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.line import CONTINUES
 from hybrid_assets.proposals.rounds import random_energies, run_rounds
+from hybrid_assets.proposals.trips import run_trips
 from resources.dispatcher import Dispatcher
 from resources.environments import Settings
 from resources.failures import HybridError
@@ -42,9 +43,9 @@ def quantum_samples(
     continues = CONTINUES in context.run.tags and context.run.parent_run_id is None
     try:
         family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
-        prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
+        prepared, walking = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
         current = quantum_jobs["envelope_digest"].iloc[0]
-        make = maker(context, family, instance, resolved, settings, dispatcher)
+        make = maker(context, family, instance, resolved, settings, dispatcher, walking.plan if walking else None)
         envelope = make(prepared=prepared, payload_ref=encoded_problems["payload_ref"].iloc[0])
         if envelope.digest != current:
             raise dg.Failure(
@@ -52,17 +53,21 @@ def quantum_samples(
                 f"job answers {current[:12]}…; materialize quantum_jobs again.",
                 allow_retries=False,
             )
-        rounds = run_rounds(
-            family,
-            instance,
-            prepared,
-            make,
-            # who asks again in person gets a new attempt of what has failed; a sensor gets the reason
-            dispatcher.result if continues else dispatcher.run,
-            dispatcher.artifacts.put,
-            resolved.repetitions,
-            resolved.budget,
-        )
+        # who asks again in person gets a new attempt of what has failed; a sensor gets the reason
+        ask = dispatcher.result if continues else dispatcher.run
+        if walking is not None:
+            rounds = run_trips(walking, make, ask, dispatcher.artifacts.put, resolved.budget)
+        else:
+            rounds = run_rounds(
+                family,
+                instance,
+                prepared,
+                make,
+                ask,
+                dispatcher.artifacts.put,
+                resolved.repetitions,
+                resolved.budget,
+            )
     except HybridError as error:
         raise failure(error) from None
     if rounds is None:

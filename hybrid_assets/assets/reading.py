@@ -10,7 +10,8 @@ import pandas as pd
 
 from hybrid_assets import registry
 from hybrid_assets.problems.base import Instance, ProblemFamily
-from hybrid_assets.proposals.rounds import Prepared, again
+from hybrid_assets.proposals.prepared import Prepared, again
+from hybrid_assets.proposals.trips import Plan, Walking
 from hybrid_assets.request import Resolved
 from resources.artifacts import ArtifactStore
 from resources.failures import InvariantError
@@ -23,19 +24,33 @@ def instance_in(inputs: pd.DataFrame, artifacts: ArtifactStore) -> tuple[Problem
     return registry.family(row["family"]), instance, Resolved.model_validate_json(row["options"])
 
 
-def prepared_in(encoded: pd.DataFrame, family: ProblemFamily, instance: Instance, artifacts: ArtifactStore) -> Prepared:
+def prepared_in(
+    encoded: pd.DataFrame, family: ProblemFamily, instance: Instance, artifacts: ArtifactStore
+) -> tuple[Prepared, Walking | None]:
     """The prepared program behind a row of ``encoded_problems``: modelled again, narrowed as recorded.
+
+    Returns:
+        the program, or the first trip of a walk, and the walk standing there.
 
     Raises:
         InvariantError: the encoding made now is not the one that was stored.
     """
     row = encoded.iloc[0]
     record = json.loads(row["narrowing"])
+    if "walk" in record:
+        walking = Walking(family, instance, Plan(**record["walk"]))
+        if walking.prepared is not None:
+            return _as_stored(walking.prepared, row), walking
+        raise InvariantError(f"{row['instance']}: its walk has no first trip; materialize encoded_problems again")
     if record:
         kept, fixed = (np.array(json.loads(artifacts.get(record["assignment_ref"]))[k]) for k in ("kept", "fixed"))
     else:
         kept, fixed = np.arange(row["program_variables"]), np.zeros(row["program_variables"])
     prepared = again(family.model(instance), kept.astype(np.int64), fixed.astype(np.int8))
+    return _as_stored(prepared, row), None
+
+
+def _as_stored(prepared: Prepared, row: pd.Series) -> Prepared:
     if prepared.encoded.digest != row["encoding_digest"]:
         raise InvariantError(
             f"{row['instance']}: the program encodes to {prepared.encoded.digest} now, stored is "

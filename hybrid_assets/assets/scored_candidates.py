@@ -32,11 +32,13 @@ def scored_candidates(
     quantum_samples = lake.partition("quantum_samples", context.partition_key)
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
     try:
-        prepared = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
+        prepared, walking = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
         energies: dict[str, Sequence[float]] = {
             job_id: dispatcher.stored_result(job_id).run_energies for job_id in set(quantum_samples["job_id"])
         }
-        rows = score(family, instance, prepared, quantum_samples, energies, context.partition_key, resolved.seed)
+        rows = score(
+            family, instance, prepared, quantum_samples, energies, context.partition_key, resolved.seed, walking
+        )
     except HybridError as error:
         raise failure(error) from None
     current = str(quantum_samples["envelope_digest"].iloc[0])

@@ -1,7 +1,8 @@
-"""Rounds of quantum jobs: model → narrow → encode → envelope → samples → candidates, repeated where a family refines.
+"""Rounds of quantum jobs: envelope → samples → candidates, repeated where a family refines.
 
-Here: the pure steps and the loop that asks the dispatcher. Not here: states of jobs, statistics, storage. A round's
-decode layout is that of round 0: ``refine`` may change a program's objective, never its variables or constraints.
+Here: the pure steps and the loop that asks the dispatcher. Not here: what is encoded (``prepared``), walks of instances
+that are larger than the device (``trips``), states of jobs, statistics, storage. A round's decode layout is that of
+round 0: ``refine`` may change a program's objective, never its variables or constraints.
 """
 
 from __future__ import annotations
@@ -13,63 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid_assets import registry
-from hybrid_assets.encodings.base import EncodedProblem
-from hybrid_assets.encodings.narrowing import Narrowed, narrow
-from hybrid_assets.problems.base import Instance, ProblemFamily, Program, Reference, Solution
+from hybrid_assets.problems.base import Instance, ProblemFamily, Solution
+from hybrid_assets.problems.landscape import random_bits
+from hybrid_assets.proposals.prepared import Prepared, again
 from hybrid_assets.request import Resolved
 from resources.envelope import Algorithm, JobEnvelope, JobResult, SampleCount, TimeoutBudget
-from resources.failures import InputError
-
-#: The encoding used where the request names none.
-ENCODING = "penalty"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A program made ready: narrowed to the qubit budget and encoded."""
-
-    program: Program
-    narrowed: Narrowed
-    encoded: EncodedProblem
-
-
-def prepare(family: ProblemFamily, instance: Instance, max_variables: int, seed: int) -> Prepared:
-    """Model an instance, narrow it to at most ``max_variables`` variables, encode it.
-
-    Raises:
-        InputError: the instance's program cannot be encoded.
-    """
-    program = family.model(instance)
-    if len(program.cqm.variables) > max_variables:
-        reference = family.reference(instance, program, seed)
-    else:
-        everything = np.zeros(len(program.cqm.variables))
-        reference = Reference(everything.astype(np.int8), everything, "not narrowed")
-    return _encode(program, narrow(program, reference, max_variables))
-
-
-def again(program: Program, kept: np.ndarray, fixed: np.ndarray) -> Prepared:
-    """Encode a program with a narrowing that was decided before.
-
-    Args:
-        kept: int64 array of shape ``(q,)``, original variables that stay free.
-        fixed: int8 array of shape ``(n,)``, values of the others.
-    """
-    priority = np.zeros(len(fixed))
-    priority[kept] = 1.0
-    return _encode(program, narrow(program, Reference(fixed, priority, "as decided before"), len(kept)))
-
-
-def _encode(program: Program, narrowed: Narrowed) -> Prepared:
-    encoding = registry.encoding(ENCODING)
-    if not encoding.accepts(narrowed.program):
-        raise InputError(
-            program.form,
-            "constraints",
-            f"encoding {ENCODING} cannot express them",
-            "use linear constraints with integer coefficients",
-        )
-    return Prepared(program, narrowed, encoding.encode(narrowed.program))
 
 
 def envelope_for(
@@ -86,6 +35,8 @@ def envelope_for(
     round_: int = 0,
     repetition: int = 0,
     parent: str | None = None,
+    walks: bool = False,
+    ramp_lengths: tuple[float, ...] | None = None,
 ) -> JobEnvelope:
     """The envelope of one round.
 
@@ -93,8 +44,11 @@ def envelope_for(
         key: the instance's partition key.
         jobs: jobs that share the quantum side's budget and cost ceiling; each gets an equal part.
         parent: digest of the envelope of the round before.
+        walks: whether it is a trip of a walk, which ends when its trips have used the budget up: each may take what is
+            left, so all of it.
+        ramp_lengths: the grid to choose from, if not the algorithm's.
     """
-    execution = resolved.budget / jobs
+    execution = resolved.budget if walks else resolved.budget / jobs
     variables = prepared.encoded.bqm.num_variables
     return JobEnvelope(
         correlation_id=correlation_id,
@@ -113,6 +67,7 @@ def envelope_for(
                 "depth": resolved.depth,
                 "shots": resolved.shots,
                 "seed": (resolved.seed + 1009 * repetition + round_) % 2**32,
+                **({"ramp_lengths": ramp_lengths} if ramp_lengths else {}),
             }
         ),
         expected_shape=(resolved.shots, variables),
@@ -158,23 +113,26 @@ def candidates_of(
     samples: Sequence[SampleCount],
     round_: int = 0,
     repetition: int = 0,
+    limit: int | None = None,
 ) -> list[Candidate]:
     """Decode, complete and evaluate the best distinct assignments, lowest energy first.
 
-    At most ``family.scored_candidates`` of them; counts of samples that decode to one assignment are added up.
+    At most ``limit`` of them (default ``family.scored_candidates``); counts of samples that decode to one assignment
+    are added up.
     """
+    limit = limit or family.scored_candidates
     encoding = registry.encoding(prepared.encoded.encoding)
     distinct: dict[bytes, tuple[SampleCount, np.ndarray, int]] = {}
     for sample in sorted(samples, key=lambda s: (s.energy, s.bits)):
         bits = np.frombuffer(sample.bits.encode(), dtype=np.uint8).astype(np.int8) - 48
-        assignment = prepared.narrowed.lift(encoding.decode(prepared.encoded, bits))
+        assignment = encoding.decode(prepared.encoded, bits)
         known = distinct.get(assignment.tobytes())
-        if known is None and len(distinct) == family.scored_candidates:
+        if known is None and len(distinct) == limit:
             continue
         first, _, count = known or (sample, assignment, 0)
         distinct[assignment.tobytes()] = (first, assignment, count + sample.count)
     return [
-        Candidate(first.bits, first.energy, count, family.complete(instance, assignment), round_, repetition)
+        Candidate(first.bits, first.energy, count, prepared.solution(family, instance, assignment), round_, repetition)
         for first, assignment, count in distinct.values()
     ]
 
@@ -248,19 +206,31 @@ def random_control(
     same selection by energy and the same completion."""
     narrowed = prepared.narrowed
     draws = family.random_assignments(instance, shots, seed, free=narrowed.kept, base=narrowed.fixed)
+    return candidates_of(family, instance, prepared, counted(prepared, draws[:, narrowed.kept]))
+
+
+def counted(prepared: Prepared, assignments: np.ndarray) -> list[SampleCount]:
+    """Assignments of the encoded program (int8, shape ``(m, q)``) as if they had been read out."""
     encoding = registry.encoding(prepared.encoded.encoding)
-    bits = np.stack([encoding.embed(prepared.encoded, draw[narrowed.kept]) for draw in draws])
+    bits = np.stack([encoding.embed(prepared.encoded, assignment) for assignment in assignments])
     energies = prepared.encoded.bqm.energies((bits, range(bits.shape[1])))
     seen: dict[str, SampleCount] = {}
     for row, energy in zip(bits, energies, strict=True):
         text = "".join(map(str, row))
         count = seen[text].count + 1 if text in seen else 1
         seen[text] = SampleCount(bits=text, energy=float(energy), count=count)
-    return candidates_of(family, instance, prepared, list(seen.values()))
+    return list(seen.values())
 
 
 def random_mean(family: ProblemFamily, instance: Instance, prepared: Prepared, seed: int, count: int = 50) -> float:
-    """Mean objective of ``count`` uniformly random feasible assignments, completed: the zero of normalized gaps."""
+    """Mean objective of ``count`` uniformly random feasible assignments, completed: the zero of normalized gaps.
+
+    Of a walk's first trip: of random answers to its blocks.
+    """
+    if prepared.leg is not None:
+        rng = np.random.default_rng(seed)
+        drawn = np.hstack([random_bits(block, count, rng) for block in prepared.leg.blocks])
+        return float(np.mean([prepared.solution(family, instance, row).evaluation.objective for row in drawn]))
     narrowed = prepared.narrowed
     draws = family.random_assignments(instance, count, seed, free=narrowed.kept, base=narrowed.fixed)
     return float(np.mean([family.complete(instance, draw).evaluation.objective for draw in draws]))

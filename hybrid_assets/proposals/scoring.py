@@ -15,7 +15,9 @@ import pandas as pd
 
 from hybrid_assets.evidence.confidence import confidence
 from hybrid_assets.problems.base import Instance, ProblemFamily
-from hybrid_assets.proposals.rounds import Candidate, Prepared, best_first, candidates_of, random_control
+from hybrid_assets.proposals.prepared import Prepared
+from hybrid_assets.proposals.rounds import Candidate, best_first, candidates_of, random_control
+from hybrid_assets.proposals.trips import Walking, random_walk, walked
 from resources.envelope import EvidenceClass, SampleCount
 
 #: Candidates within this share of the best objective's size count as reaching it again.
@@ -38,11 +40,13 @@ def score(
     run_energies: dict[str, Sequence[float]],
     key: str,
     seed: int,
+    walking: Walking | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of ``scored_candidates`` for one instance.
 
     Args:
         samples: its rows of ``quantum_samples``.
+        walking: the walk at its first trip, for an instance that is larger than the device.
         run_energies: by job id, the best energy of each independent run of a trained algorithm (empty otherwise).
 
     Returns:
@@ -51,19 +55,27 @@ def score(
     rows: list[dict[str, Any]] = []
     iterative = samples["repetition"].nunique() > 1
     started = time.perf_counter()
-    by_job: dict[str, list[Candidate]] = {}
-    for job_id, mine in samples.groupby("job_id", sort=False):
-        counted = [
+    by_job = {
+        str(job_id): [
             SampleCount(bits=b, energy=e, count=n)
             for b, e, n in mine[["bits", "energy", "count"]].itertuples(index=False)
         ]
-        by_job[str(job_id)] = candidates_of(
-            family, instance, prepared, counted, int(mine["round"].iloc[0]), int(mine["repetition"].iloc[0])
-        )
+        for job_id, mine in samples.groupby("job_id", sort=False)
+    }
+    jobs = samples.drop_duplicates("job_id").sort_values(["repetition", "round"])
+    if walking is not None:
+        answered = zip(jobs["job_id"], jobs["evidence_class"], strict=True)
+        everything = walked(walking, [(by_job[job_id], EvidenceClass(evidence)) for job_id, evidence in answered])
+    else:
+        everything = [
+            candidate
+            for job in jobs.to_dict("records")
+            for candidate in candidates_of(
+                family, instance, prepared, by_job[job["job_id"]], int(job["round"]), int(job["repetition"])
+            )
+        ]
     completion = time.perf_counter() - started
-    sampling = float(samples.drop_duplicates("job_id")["seconds"].sum())
-    everything = [c for found in by_job.values() for c in found]
-    jobs = samples.drop_duplicates("job_id")
+    sampling = float(jobs["seconds"].sum())
     # a later round or repetition may have been answered elsewhere: every candidate keeps its own job's evidence
     job_of = {(row["round"], row["repetition"]): row for row in jobs.to_dict("records")}
     for round_ in sorted(set(jobs["round"])):
@@ -94,25 +106,31 @@ def score(
                         "evidence_class": job["evidence_class"],
                         "backend": job["backend"],
                         "seconds": sampling + completion,
-                        "narrowed": prepared.narrowed.narrowed,
+                        "narrowed": prepared.partial,
                     }
                 )
     started = time.perf_counter()
     draws = int(jobs["shots"].sum())
-    control = random_control(family, instance, prepared, draws, seed)
+    if walking is not None:
+        control = random_walk(walking, jobs["shots"].tolist(), seed)
+    else:
+        control = random_control(family, instance, prepared, draws, seed)
     spent = time.perf_counter() - started
-    for rank, candidate in enumerate(_distinct(instance, control)[:TOP], start=1):
-        tolerance = RELATIVE_TOLERANCE * max(1e-12, abs(candidate.solution.evaluation.objective))
-        hits = sum(c.count for c in control if _as_good(instance, c, candidate, tolerance))
-        rows.append(
-            _row(family, instance, candidate, key, "random_control", rank, draws, tolerance, "shots", hits, draws)
-            | {
-                "evidence_class": "classical",
-                "backend": "uniform random",
-                "seconds": spent,
-                "narrowed": prepared.narrowed.narrowed,
-            }
-        )
+    for round_ in sorted({c.round for c in control}):
+        found = [c for c in control if c.round == round_]
+        shots = int(jobs["shots"].iloc[round_]) if walking is not None else draws
+        for rank, candidate in enumerate(_distinct(instance, found)[:TOP], start=1):
+            tolerance = RELATIVE_TOLERANCE * max(1e-12, abs(candidate.solution.evaluation.objective))
+            hits = sum(c.count for c in found if _as_good(instance, c, candidate, tolerance))
+            rows.append(
+                _row(family, instance, candidate, key, "random_control", rank, shots, tolerance, "shots", hits, shots)
+                | {
+                    "evidence_class": "classical",
+                    "backend": "uniform random",
+                    "seconds": spent,
+                    "narrowed": prepared.partial,
+                }
+            )
     return rows
 
 

@@ -20,6 +20,7 @@ from tests.rows import NOW, rows
 
 MARTS = {
     "leaderboard", "decisions", "samples", "candidates", "baselines", "comparisons", "jobs", "lineage", "audit_log",
+    "trajectories",
 }  # fmt: skip
 #: They hide nothing: blocked instances are in them too.
 WHOLE = {"jobs", "audit_log"}

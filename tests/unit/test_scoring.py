@@ -6,7 +6,7 @@ import pandas as pd
 from hybrid_assets import registry
 from hybrid_assets.problems.base import Instance
 from hybrid_assets.problems.source import SourceFile
-from hybrid_assets.proposals.rounds import Prepared, prepare
+from hybrid_assets.proposals.prepared import Prepared, prepare
 from hybrid_assets.proposals.scoring import score
 
 PORT = (

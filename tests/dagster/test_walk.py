@@ -1,0 +1,64 @@
+"""Instances that are larger than the device: one trip after the other through the line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hybrid_assets.line import LINE
+from resources.emulator.running import Running
+from tests.dagster.conftest import Platform, Staging
+
+
+def graph(nodes: int, seed: int) -> str:
+    rng = np.random.default_rng(seed)
+    edges = [(i, j) for i in range(1, nodes + 1) for j in range(i + 1, nodes + 1) if rng.random() < 0.15]
+    return f"{nodes} {len(edges)}\n" + "".join(f"{i} {j} {rng.integers(1, 9)}\n" for i, j in edges)
+
+
+def test_a_large_instance_is_walked_in_trips(platform: Platform) -> None:
+    key = platform.landed(graph(40, 1), "large.mc", trips=4)
+    assert platform.run(key).problem is None
+    record = json.loads(platform.rows("encoded_problems", key)["narrowing"].iloc[0])
+    assert record["of"] == 40
+    assert record["walk"]["trips"] == 4
+    samples = platform.rows("quantum_samples", key)
+    assert set(samples["round"]) == set(range(4))
+    assert samples["job_id"].nunique() == 4
+    assert samples["bits"].str.len().max() <= 16
+    candidates = platform.rows("scored_candidates", key)
+    assert set(candidates["arm"]) == {"quantum", "random_control"}
+    assert candidates["narrowed"].all()
+    decision = platform.rows("decisions", key).iloc[0]
+    # part of it was decided classically, so it is never called quantum
+    assert decision["source"] in ("hybrid", "classical")
+    assert platform.stale(key) == []
+
+
+def test_the_stages_after_the_samples_can_be_repeated(platform: Platform) -> None:
+    key = platform.landed(graph(32, 2), "again.mc", trips=3, polish=False)
+    assert platform.run(key).problem is None
+    before = platform.versions(key)
+    assert platform.run(key, ["scored_candidates", "baseline_comparisons"]).problem is None
+    assert platform.versions(key)["scored_candidates"] == before["scored_candidates"]
+    assert set(platform.rows("scored_candidates", key)["post_processing"]) <= {"raw", "repaired"}
+
+
+def test_trips_of_a_remote_backend_wait_for_each_other(staging: Staging, emulator: Running) -> None:
+    key = staging.landed(graph(24, 3), "remote.mc", trips=2, seed=31)
+    assert staging.run(key).pending
+    assert len(staging.dispatcher.ledger.jobs(instance=key)) == 1
+    runs = staging.follow()
+    assert all(run.success for run in runs)
+    jobs = staging.dispatcher.ledger.jobs(instance=key)
+    assert len(jobs) == 2
+    assert staging.executions(emulator, key) == {job.job_id: 1 for job in jobs}
+    assert set(staging.versions(key)) == set(LINE)
+
+
+@pytest.mark.parametrize("wrong", [{"trips": 0}, {"polish": "perhaps"}])
+def test_wrong_requests_are_refused(platform: Platform, wrong: dict[str, object]) -> None:
+    from resources.failures import InputError
+
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        platform.landed(graph(20, 4), "wrong.mc", **wrong)

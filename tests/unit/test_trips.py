@@ -1,0 +1,102 @@
+"""Trips: blocks side by side, and a walk that every stage can repeat from what is stored."""
+
+import numpy as np
+import pytest
+
+from hybrid_assets import registry
+from hybrid_assets.problems.base import Instance, ProblemFamily
+from hybrid_assets.problems.landscape import Block, random_bits
+from hybrid_assets.problems.source import SourceFile
+from hybrid_assets.proposals.rounds import counted
+from hybrid_assets.proposals.trips import CANDIDATES, Plan, Walking, random_walk, side_by_side, walked
+from resources.envelope import EvidenceClass, PostProcessing, SampleCount
+
+PLAN = Plan(size=6, batch=1, trips=5, polish=True, seed=3)
+
+
+def graph(nodes: int = 30, seed: int = 0) -> tuple[ProblemFamily, Instance]:
+    rng = np.random.default_rng(seed)
+    edges = [(i, j) for i in range(1, nodes + 1) for j in range(i + 1, nodes + 1) if rng.random() < 0.2]
+    text = f"{nodes} {len(edges)}\n" + "".join(f"{i} {j} {rng.integers(1, 9)}\n" for i, j in edges)
+    family = registry.family("maxcut")
+    (raw,) = family.read(SourceFile("graph.mc", text.encode(), "digest"))
+    return family, family.normalize(raw, family.options(), "graph")
+
+
+def drawn(walking: Walking, shots: int, rng: np.random.Generator) -> list[SampleCount]:
+    assert walking.prepared is not None
+    assert walking.prepared.leg is not None
+    bits = np.hstack([random_bits(block, shots, rng) for block in walking.prepared.leg.blocks])
+    return counted(walking.prepared, bits)
+
+
+def block(q: int, seed: int, groups: tuple[tuple[int, ...], ...] = ()) -> Block:
+    rng = np.random.default_rng(seed)
+    current = np.zeros(q, dtype=np.int8)
+    for group in groups:
+        current[group[0]] = 1
+    return Block("random", rng.normal(size=q), np.triu(rng.normal(size=(q, q)), 1), 1.5, current, groups)
+
+
+def test_side_by_side_adds_energies_and_keeps_groups_and_higher_terms() -> None:
+    one, two = block(3, 0), block(4, 1, groups=((0, 2),))
+    cubic = Block("x", np.zeros(3), np.zeros((3, 3)), 0.0, np.zeros(3, np.int8), higher={(0, 1, 2): 2.5})
+    program = side_by_side([one, two, cubic])
+    bits = np.random.default_rng(2).integers(0, 2, (40, 10), dtype=np.int8)
+    expected = one.energies(bits[:, :3]) + two.energies(bits[:, 3:7]) + cubic.energies(bits[:, 7:])
+    np.testing.assert_allclose(program.energies(bits), expected)
+    holds = [program.cqm.check_feasible(dict(enumerate(row.tolist()))) for row in bits]
+    assert holds == two.allowed(bits[:, 3:7]).tolist()
+    assert any(holds)
+    assert not all(holds)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_walk_is_repeated_from_its_samples(batch: int) -> None:
+    family, instance = graph()
+    plan = Plan(size=5, batch=batch, trips=5, polish=True, seed=3)
+    first, rng = Walking(family, instance, plan), np.random.default_rng(0)
+    stored, digests, begun = [], [], first.walk.best.cost
+    for _ in range(plan.trips):
+        assert first.prepared is not None
+        assert first.prepared.encoded.bqm.num_variables <= 5 * batch
+        digests.append(first.prepared.encoded.digest)
+        samples = drawn(first, 20, rng)
+        stored.append((samples, EvidenceClass.SIMULATOR))
+        first.take(samples, len(digests) - 1, EvidenceClass.SIMULATOR)
+    assert len(set(digests)) > 1
+    again = Walking(family, instance, plan)
+    found = walked(again, stored)
+    assert again.walk.best.digest == first.walk.best.digest
+    assert {c.round for c in found} == set(range(plan.trips))
+    best = max(c.solution.evaluation.objective for c in found)
+    # the start is nobody's proposal
+    assert best == pytest.approx(-first.walk.best.cost) or first.walk.best.cost == begun
+
+
+def test_candidates_are_what_was_read_out_and_what_the_walk_made_of_it() -> None:
+    family, instance = graph()
+    walking = Walking(family, instance, PLAN)
+    found = walking.take(drawn(walking, 50, np.random.default_rng(1)), 0, EvidenceClass.SIMULATOR)
+    read = [c for c in found if c.bits]
+    assert 0 < len(read) <= CANDIDATES
+    assert all(c.count > 0 and c.solution.post_processing is PostProcessing.RAW for c in read)
+    made = [c for c in found if not c.bits]
+    assert all(c.count == 0 for c in made)
+    for candidate in found:
+        assert family.evaluate(instance, candidate.solution.values) == candidate.solution.evaluation
+
+
+def test_the_control_walks_by_itself_under_the_same_plan() -> None:
+    family, instance = graph()
+    walking = Walking(family, instance, PLAN)
+    found, again = (random_walk(walking, [40] * PLAN.trips, 7) for _ in range(2))
+    assert {c.round for c in found} == set(range(PLAN.trips))
+    assert [c.solution.evaluation for c in found] == [c.solution.evaluation for c in again]
+    assert walking.walk.counts.trips == 0, "the quantum side's walk is left where it stands"
+
+
+def test_where_trips_are_the_budget_they_are_filled() -> None:
+    assert Plan.of(16, False, 24, True, 0) == Plan(8, 1, 24, True, 0)
+    assert Plan.of(100, True, 2, True, 0) == Plan(16, 6, 2, True, 0)
+    assert Plan.of(4, False, 24, False, 0) == Plan(4, 1, 24, False, 0)
