@@ -231,7 +231,7 @@ class FamilyConformance:
 
         for family, instance, program in self.instances():
             draws = family.random_assignments(instance, 200, 6)
-            energies = program.cqm.objective.energies((draws, list(program.cqm.variables)))
+            energies = program.energies(draws)
             sign = -1.0 if instance.sense == "max" else 1.0
             objectives = [sign * family.complete(instance, d).evaluation.objective for d in draws]
             if np.ptp(energies) > 0 and np.ptp(objectives) > 0:

@@ -15,8 +15,9 @@ from hybrid_assets.problems.binpacking import BinPacking
 from hybrid_assets.problems.conformance import FamilyConformance
 from hybrid_assets.problems.cvrp import Cvrp
 from hybrid_assets.problems.knapsack import Knapsack
-from hybrid_assets.problems.maxcut import MaxCut
 from hybrid_assets.problems.labs import Labs
+from hybrid_assets.problems.marketsplit import MarketSplit
+from hybrid_assets.problems.maxcut import MaxCut
 from hybrid_assets.problems.mis import Mis
 from hybrid_assets.problems.portfolio import Portfolio
 from hybrid_assets.problems.program import MathematicalProgram
@@ -230,6 +231,14 @@ class TestLabs(FamilyConformance):
 
     def examples(self) -> Sequence[bytes]:
         return [b'{"problem": "LABS", "n": 13}', b"labs 8\n", b"# odd\nN = 7\n"]
+
+
+class TestMarketSplit(FamilyConformance):
+    def family(self) -> ProblemFamily:
+        return MarketSplit()
+
+    def examples(self) -> Sequence[bytes]:
+        return [b"# a comment\n2 6\n 3 5 2 7 4 1 11\n 2 2 6 1 3 5 9\n", b"1 4\n9 4 4 1 10\n"]
 
 
 def test_every_family_of_the_project_is_covered() -> None:

@@ -151,3 +151,10 @@ class TestRcpsp(LandscapeConformance):
 class TestLabs(LandscapeConformance):
     def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
         return [read("labs", f"labs {n}") for n in (6, 21, 40)]
+
+
+class TestMarketSplit(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        matrix = np.random.default_rng(7).integers(0, 50, (3, 20))
+        rows = [" ".join(map(str, [*row, row.sum() // 2])) for row in matrix]
+        return [read("marketsplit", "\n".join(["3 20", *rows])), read("marketsplit", "1 6\n3 5 8 13 21 34 42\n")]

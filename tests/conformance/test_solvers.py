@@ -9,13 +9,18 @@ import pytest
 
 from hybrid_assets import registry
 from hybrid_assets.problems.base import ProblemFamily
+from hybrid_assets.problems.binpacking import BinPacking
 from hybrid_assets.problems.conformance import source
-from hybrid_assets.problems.maxcut import MaxCut
+from hybrid_assets.problems.cvrp import Cvrp
+from hybrid_assets.problems.knapsack import Knapsack
 from hybrid_assets.problems.labs import Labs
+from hybrid_assets.problems.marketsplit import MarketSplit
+from hybrid_assets.problems.maxcut import MaxCut
 from hybrid_assets.problems.mis import Mis
 from hybrid_assets.problems.portfolio import Portfolio, PortfolioOptions
 from hybrid_assets.problems.qap import Qap
 from hybrid_assets.problems.qubo import Qubo
+from hybrid_assets.problems.tsp import Tsp
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.conformance import SolverConformance
 from hybrid_assets.solvers.swap_greedy import SwapGreedy
@@ -44,6 +49,53 @@ def graphs() -> list[SolveTask]:
     return [
         task(MaxCut(), b"6 8\n1 2 1\n1 3 2\n2 3 1\n2 4 1\n3 5 3\n4 5 1\n5 6 -2\n1 6 1\n"),
         task(Qubo(), b"6 8\n1 1 -3\n1 2 2\n2 3 -1\n3 4 4\n4 5 -2\n5 5 1\n5 6 0.25\n6 6 -0.5\n"),
+    ]
+
+
+def tours() -> list[SolveTask]:
+    oneway = b"TYPE : ATSP\nDIMENSION : 4\nEDGE_WEIGHT_TYPE : EXPLICIT\nEDGE_WEIGHT_FORMAT : FULL_MATRIX\n"
+    places = b"TYPE : TSP\nDIMENSION : 4\nEDGE_WEIGHT_TYPE : EUC_2D\nNODE_COORD_SECTION\n"
+    return [
+        task(Tsp(), places + b"1 0 0\n2 90 95\n3 5 80\n4 70 10\nEOF\n"),
+        task(Tsp(), oneway + b"EDGE_WEIGHT_SECTION\n0 7 2 9\n3 0 8 1\n6 4.5 0 7\n2 9 5 0\nEOF\n"),
+    ]
+
+
+def fleets() -> list[SolveTask]:
+    head = b"TYPE : VRPTW\nDIMENSION : 5\nCAPACITY : 10\nEDGE_WEIGHT_TYPE : EUC_2D\n"
+    places = b"NODE_COORD_SECTION\n1 50 50\n2 10 80\n3 20 90\n4 90 15\n5 70 20\n"
+    demands = b"DEMAND_SECTION\n1 0\n2 4\n3 5\n4 3\n5 6\n"
+    windows = b"TIME_WINDOW_SECTION\n1 0 400\n2 40 90\n3 0 75\n4 50 300\n5 0 120\n"
+    return [
+        task(Cvrp(), head + places + demands, vehicles=2),
+        task(Cvrp(), head + places + demands + windows),
+    ]
+
+
+def knapsacks() -> list[SolveTask]:
+    return [
+        task(Knapsack(), b"7 30\n8 4\n10 5\n15.5 8\n4 3\n9 2.5\n7 12\n20 31\n"),
+        task(Knapsack(), b"6 100\n" + b"3 2\n" * 6),
+    ]
+
+
+def hard_knapsacks() -> list[SolveTask]:
+    return [
+        *knapsacks(),
+        task(Knapsack(), b"1\n5 2 0\n6 5 8 9 6\n2 3 4 5 1\n5.5 1 2 2 3\n9 8\n"),
+        task(Knapsack(), b"q\n5\n4 0 7 3 2\n1 0 5 0\n2 0 8\n0 3\n6\n\n0\n9\n3 2 4 5 1\n"),
+    ]
+
+
+def bins() -> list[SolveTask]:
+    return [task(BinPacking(), b"4\n10\n6\n6\n4\n4\n"), task(BinPacking(), b"5\n12\n5\n5\n4\n4\n3\n")]
+
+
+def splits() -> list[SolveTask]:
+    # the second has no split: every sum of its first row is even
+    return [
+        task(MarketSplit(), b"2 8\n3 5 2 7 4 1 6 2 15\n2 2 6 1 3 5 4 1 12\n"),
+        task(MarketSplit(), b"2 6\n2 4 6 2 8 4 11\n1 3 5 2 4 7 9\n"),
     ]
 
 
@@ -188,6 +240,83 @@ class TestLabsBranch(PortfolioSuite):
 
     def tasks(self) -> Sequence[SolveTask]:
         return sequences()
+
+
+class TestTourDescent(PortfolioSuite):
+    name = "tour-descent"
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return tours()
+
+
+class TestCircuit(PortfolioSuite):
+    name, exact, budget = "cpsat-circuit", True, 20.0
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return tours()
+
+
+class TestRuinRecreate(PortfolioSuite):
+    name = "ruin-recreate"
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return fleets()
+
+
+class TestPyVrp(PortfolioSuite):
+    name = "pyvrp"
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return tours() + fleets()
+
+
+class TestKnapsackDp(PortfolioSuite):
+    name, exact, budget = "knapsack-dp", True, 20.0
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return knapsacks()
+
+
+class TestKnapsackSearch(PortfolioSuite):
+    name = "knapsack-search"
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return hard_knapsacks()
+
+
+class TestArcFlow(PortfolioSuite):
+    name, exact, budget = "arc-flow", True, 20.0
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return bins()
+
+
+class TestFitDecreasing(PortfolioSuite):
+    name = "fit-decreasing"
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return bins()
+
+
+class TestSplitHalves(PortfolioSuite):
+    name, exact, budget = "split-halves", True, 20.0
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return splits()
+
+
+class TestSplitHighs(PortfolioSuite):
+    name, exact, budget = "split-highs", True, 20.0
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return splits()
+
+
+class TestSplitAnnealing(PortfolioSuite):
+    name = "split-annealing"
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return splits()
 
 
 def test_every_solver_of_the_project_is_covered() -> None:
