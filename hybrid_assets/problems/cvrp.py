@@ -96,6 +96,8 @@ class Cvrp(ProblemFamily):
             raise InputError(
                 raw.file, f"line {raw.lines[0]}", f"the depot has a demand of {raw.demands[0]}", "set it to 0"
             )
+        if len(raw.service) and raw.service[0] != 0:
+            raise InputError(raw.file, f"line {raw.lines[0]}", "the depot has a service time", "set it to 0")
         over = np.flatnonzero(raw.demands > raw.capacity)
         if over.size:
             k = int(over[0])
@@ -285,8 +287,8 @@ class Cvrp(ProblemFamily):
     # -- comparison and pictures ---------------------------------------------------------------------------------
 
     def baselines(self, instance: Instance) -> Sequence[str]:
-        """Local search and PyVRP."""
-        return ("iterated-descent", "pyvrp")
+        """Ruin and recreate, and PyVRP."""
+        return ("ruin-recreate", "pyvrp")
 
     def constraints(self, instance: Instance) -> Mapping[str, Any]:
         """Fleet, capacity, and whether there are windows."""

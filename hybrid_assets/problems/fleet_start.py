@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 _PARTNERS = 100
 #: Attempts with other weights before customers are packed exactly, and evaluations to fit each.
 _ATTEMPTS, _FITTING = 6, 100_000
-#: Deterministic time of the exact packing, in the solver's own units (about seconds).
-_PACKING = 5.0
+#: Deterministic time of the exact packing, in the solver's own units (about seconds): with near customers together,
+#: and where that finds none, of any packing at all.
+_PACKING = (0.2, 5.0)
 
 
 def first_routes(problem: Problem, near: np.ndarray, vehicles: int, seed: int) -> list[np.ndarray]:
@@ -87,26 +88,31 @@ def fitted(
 
 
 def _packed(problem: Problem, vehicles: int, seed: int) -> list[np.ndarray] | None:
-    """Customers dealt to vehicles within the capacity, near ones together where that is cheap to say; else ``None``."""
+    """Customers dealt to vehicles within the capacity, near ones together where there is room; else ``None``."""
     from ortools.sat.python import cp_model
 
-    distance, demand, limits = problem[0], problem[1], problem[5]
+    distance, demand, capacity = problem[0], problem[1], int(problem[5][0])
     customers = range(1, len(demand))
-    model = cp_model.CpModel()
-    inside = [[model.new_bool_var("") for _ in range(vehicles)] for _ in customers]
-    for row in inside:
-        model.add_exactly_one(row)
-    for v in range(vehicles):
-        model.add(sum(int(demand[c]) * inside[c - 1][v] for c in customers) <= int(limits[0]))
     # seeds far from each other keep the routes apart
     seeds = [int(np.argmax(distance[0, 1:])) + 1]
     while len(seeds) < vehicles:
         seeds.append(int(np.argmax(distance[seeds][:, 1:].min(axis=0))) + 1)
-    model.minimize(sum(int(distance[seeds[v], c]) * inside[c - 1][v] for c in customers for v in range(vehicles)))
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = seed % 2**31
-    solver.parameters.max_deterministic_time = _PACKING
-    if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return None
-    return [np.array([c for c in customers if solver.value(inside[c - 1][v])], dtype=np.int64) for v in range(vehicles)]
+    for attempt, effort in enumerate(_PACKING):
+        model = cp_model.CpModel()
+        inside = [[model.new_bool_var("") for _ in range(vehicles)] for _ in customers]
+        for row in inside:
+            model.add_exactly_one(row)
+        for v in range(vehicles):
+            model.add(sum(int(demand[c]) * inside[c - 1][v] for c in customers) <= capacity)
+        if attempt == 0:
+            model.minimize(
+                sum(int(distance[seeds[v], c]) * inside[c - 1][v] for c in customers for v in range(vehicles))
+            )
+        solver = cp_model.CpSolver()
+        solver.parameters.num_workers = 1
+        solver.parameters.random_seed = seed % 2**31
+        solver.parameters.max_deterministic_time = effort
+        if solver.solve(model) in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            chosen = [[c for c in customers if solver.value(inside[c - 1][v])] for v in range(vehicles)]
+            return [np.array(one, dtype=np.int64) for one in chosen]
+    return None

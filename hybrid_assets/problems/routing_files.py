@@ -28,6 +28,8 @@ from resources.failures import InputError
 
 #: Largest number of places: their distances are held as one dense matrix.
 MAX_PLACES = 3_000
+#: Smallest: with fewer there is nothing to decide.
+MIN_PLACES = 3
 #: Largest coordinate, weight, demand or time: sums stay exact.
 MAX_NUMBER = 1e9
 
@@ -220,7 +222,7 @@ def read_sectioned(source: SourceFile) -> RawRouting:
     """
     parts = Sectioned.of(source)
     kind = parts.value("TYPE").split()[0] if parts.value("TYPE") else ""
-    size = parts.whole("DIMENSION", 3 if kind in ("TSP", "ATSP") else 2, MAX_PLACES)
+    size = parts.whole("DIMENSION", MIN_PLACES, MAX_PLACES)
     places, lines = None, np.zeros(size, dtype=np.int64)
     if "NODE_COORD_SECTION" in parts.sections:
         places, lines = parts.table("NODE_COORD_SECTION", size, 2)
@@ -307,10 +309,12 @@ def read_solomon(source: SourceFile) -> RawRouting:
     fleet = cells(headings["VEHICLE"] + 2, 2, "number and capacity of the vehicles")
     first = headings["CUSTOMER"] + 2
     what = "number, x, y, demand, ready time, due date and service time"
-    table = np.array([cells(k, 7, what) for k in range(first, max(len(rows), first + 2))])
+    table = np.array([cells(k, 7, what) for k in range(first, max(len(rows), first + 1))])
     lines = np.array([line for line, _ in rows[first:]])
-    if len(table) > MAX_PLACES:
-        raise InputError(source.name, "file", f"it has {len(table)} places", f"the limit is {MAX_PLACES}")
+    if not MIN_PLACES <= len(table) <= MAX_PLACES:
+        raise InputError(
+            source.name, "file", f"it has {len(table)} places", f"give {MIN_PLACES} to {MAX_PLACES} with the depot"
+        )
     for k, number in enumerate(table[:, 0]):
         if number != k:
             raise InputError(

@@ -204,3 +204,61 @@ def descend(distance, tour, near, towards, symmetric, limit):  # type: ignore[no
                     spent += used
                 improved = improved or again
     return spent
+
+
+@njit(cache=True)
+def iterate(distance, near, towards, symmetric, tour, rounds, seed):  # type: ignore[no-untyped-def]
+    """Double bridges of short segments, each followed by a descent around them; undone when longer; in place.
+
+    Returns:
+        Evaluations spent.
+    """
+    np.random.seed(seed)
+    n, spent = len(tour), 0
+    place, scratch, kept = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64), tour.copy()
+    waiting, queued = np.empty(n, dtype=np.int64), np.zeros(n, dtype=np.bool_)
+    now = length(distance, tour)
+    longest = max(2, min(50, n // 3))
+    for _ in range(rounds):
+        start = np.random.randint(n)
+        first, second = np.random.randint(1, longest), np.random.randint(1, longest)
+        play(tour, (SHIFT, start, first, first + second), scratch)
+        for k in range(n):
+            place[tour[k]] = k
+        count = 0
+        for at in (
+            start - 1,
+            start,
+            start + second - 1,
+            start + second,
+            start + first + second - 1,
+            start + first + second,
+        ):
+            city = tour[at % n]
+            if not queued[city]:
+                waiting[count], queued[city] = city, True
+                count += 1
+        while count:
+            count -= 1
+            a = waiting[count]
+            queued[a] = False
+            again = False
+            if symmetric:
+                used, again = _two_opt(distance, tour, place, a, near)
+                spent += used
+            if not again:
+                used, again = _or_opt(distance, tour, place, a, near, towards, symmetric, scratch)
+                spent += used
+            if again:
+                for k in range(-1, len(near[a])):
+                    city = a if k < 0 else near[a, k]
+                    if not queued[city]:
+                        waiting[count], queued[city] = city, True
+                        count += 1
+        new = length(distance, tour)
+        if new <= now:
+            now = new
+            kept[:] = tour
+        else:
+            tour[:] = kept
+    return spent

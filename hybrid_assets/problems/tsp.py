@@ -196,7 +196,7 @@ class Tsp(ProblemFamily):
 
     def baselines(self, instance: Instance) -> Sequence[str]:
         """Local search, PyVRP and, up to 150 cities, the exact circuit model."""
-        return ("iterated-descent", "pyvrp") + (("cpsat-circuit",) if instance.size <= CIRCUIT_CITIES else ())
+        return ("tour-descent", "pyvrp") + (("cpsat-circuit",) if instance.size <= CIRCUIT_CITIES else ())
 
     def constraints(self, instance: Instance) -> Mapping[str, Any]:
         """Every city once."""
