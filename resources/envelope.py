@@ -106,14 +106,15 @@ class Mitigation(Frozen):
 class Algorithm(Frozen):
     """The quantum (or surrogate) algorithm and everything that changes its answer.
 
-    ``qaoa-ramp``: linear-ramp QAOA; the ramp length (where the phase ramp ends, in units of 1/sqrt(Σh² + ΣJ²)) is
+    ``qaoa-ramp``: linear-ramp QAOA; the ramp length (where the phase ramp ends, in units of 1/sqrt((Σh² + ΣJ²)/independent parts)) is
     chosen from ``ramp_lengths`` by the CVaR of ``tuning_shots`` shots each. ``qaoa-trained``: the ramp's angles are
     the start of a derivative-free training on the CVaR.
     ``annealing``: a dimod sampler. ``descent``: a classical heuristic, at the end of a fallback chain.
     """
 
     name: Literal["qaoa-ramp", "qaoa-trained", "annealing", "descent"] = "qaoa-ramp"
-    version: str = "1"
+    #: 2: a program of independent parts has the angles of an average part
+    version: str = "2"
     depth: int = Field(default=5, ge=1, le=20)
     ramp_lengths: tuple[float, ...] = (2.0, 4.0, 6.0, 8.0, 12.0)
     shots: int = Field(default=1024, ge=1, le=1_000_000)

@@ -77,6 +77,12 @@ class Block:
         """Number of binaries."""
         return len(self.linear)
 
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the terms up to degree 2 over uniformly random bits; 1 where they are constant."""
+        fields = self.linear / 2 + (self.couplings.sum(axis=0) + self.couplings.sum(axis=1)) / 4
+        return float(np.sqrt(np.sum(fields**2) + np.sum((self.couplings / 4) ** 2))) or 1.0
+
     def energies(self, bits: np.ndarray) -> np.ndarray:
         """Energies, float64, of bits of shape ``(m, q)``; groups are not penalised here."""
         x = np.asarray(bits, dtype=np.float64)

@@ -103,7 +103,11 @@ def _solution(
 
 
 def side_by_side(blocks: Sequence[Block]) -> Program:
-    """Blocks as one program without terms between them: variables in the blocks' order, groups as constraints."""
+    """Blocks as one program without terms between them: variables in the blocks' order, groups as constraints.
+
+    Several blocks are each divided by their own spread, so that one schedule of angles suits all of them; the energy of
+    a single one is its cost.
+    """
     import dimod
 
     linear = np.concatenate([block.linear for block in blocks])
@@ -113,13 +117,15 @@ def side_by_side(blocks: Sequence[Block]) -> Program:
     higher: dict[tuple[int, ...], float] = {}
     start, offset = 0, 0.0
     for number, block in enumerate(blocks):
+        unit = block.spread if len(blocks) > 1 else 1.0
         i, j = np.nonzero(block.couplings)
         rows.append(i + start)
         cols.append(j + start)
-        values.append(block.couplings[i, j])
-        offset += block.offset
+        values.append(block.couplings[i, j] / unit)
+        linear[start : start + block.size] /= unit
+        offset += block.offset / unit
         for term, coefficient in block.higher.items():
-            higher[tuple(start + k for k in term)] = coefficient
+            higher[tuple(start + k for k in term)] = coefficient / unit
         for group, members in enumerate(block.groups):
             terms = [(start + k, 1.0) for k in members]
             cqm.add_constraint_from_iterable(terms, "==", rhs=1, label=f"block{number}.group{group}")

@@ -7,6 +7,7 @@ Here: the form, its circuit structure and the rotation angles of a QAOA layer. N
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -86,10 +87,22 @@ class Ising:
             offset=float(vectors.offset),
         )
 
-    @property
+    @cached_property
+    def parts(self) -> int:
+        """Independent parts: connected components of the couplings that have a term; 1 for a constant C."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        ends = np.array(self.edges, dtype=np.int64).reshape(-1, 2)
+        graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(self.variables, self.variables))
+        label = connected_components(graph, directed=False)[1]
+        return max(1, len(np.unique(label[[*self.fields, *ends[:, 0].tolist()]])))
+
+    @cached_property
     def scale(self) -> float:
-        """√(Σh²+ΣJ²), the standard deviation of C over uniformly random bits; 1 for a constant C."""
-        return float(np.sqrt(np.sum(self.h**2) + np.sum(self.couplings**2))) or 1.0
+        """√((Σh²+ΣJ²)/parts), the standard deviation of an average part of C over uniformly random bits; 1 for a
+        constant C. Parts evolve on their own, so that angles that suit one suit a program of many like it."""
+        return float(np.sqrt((np.sum(self.h**2) + np.sum(self.couplings**2)) / self.parts)) or 1.0
 
     def structure(self, depth: int) -> Structure:
         """The shape of this problem's circuit with ``depth`` layers."""

@@ -70,7 +70,7 @@ def test_the_ising_form_has_the_payloads_energies(model: dimod.BinaryQuadraticMo
     np.testing.assert_allclose(energies, expected, atol=1e-9)
     assert ising.offset == pytest.approx(expected.mean(), abs=1e-9)
     if ising.fields or ising.edges:
-        assert ising.scale == pytest.approx(expected.std(), rel=1e-9)
+        assert ising.scale == pytest.approx(expected.std() / np.sqrt(ising.parts), rel=1e-9)
     assert all(i < j for i, j in ising.edges)
 
 
@@ -326,3 +326,13 @@ heavy = {"qiskit", "qiskit_aer", "pennylane", "dimod", "scipy", "networkx"} & se
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_scale_of_many_equal_parts_is_that_of_one() -> None:
+    one = dimod.BinaryQuadraticModel({0: 1.0, 1: -0.5}, {(0, 1): 2.0}, 0.0, dimod.BINARY)
+    many = dimod.BinaryQuadraticModel("BINARY")
+    for k in range(5):
+        many.update(one.relabel_variables({0: 2 * k, 1: 2 * k + 1}, inplace=False))
+    many.add_variable(10)
+    assert Ising.from_bqm(many).parts == 5
+    assert Ising.from_bqm(many).scale == pytest.approx(Ising.from_bqm(one).scale)

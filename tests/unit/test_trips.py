@@ -38,13 +38,22 @@ def block(q: int, seed: int, groups: tuple[tuple[int, ...], ...] = ()) -> Block:
     return Block("random", rng.normal(size=q), np.triu(rng.normal(size=(q, q)), 1), 1.5, current, groups)
 
 
+def test_the_spread_is_that_of_random_bits() -> None:
+    one = block(6, 4)
+    every = ((np.arange(64)[:, None] >> np.arange(6)) & 1).astype(np.int8)
+    assert one.spread == pytest.approx(float(np.std(one.energies(every))))
+
+
 def test_side_by_side_adds_energies_and_keeps_groups_and_higher_terms() -> None:
     one, two = block(3, 0), block(4, 1, groups=((0, 2),))
     cubic = Block("x", np.zeros(3), np.zeros((3, 3)), 0.0, np.zeros(3, np.int8), higher={(0, 1, 2): 2.5})
     program = side_by_side([one, two, cubic])
     bits = np.random.default_rng(2).integers(0, 2, (40, 10), dtype=np.int8)
-    expected = one.energies(bits[:, :3]) + two.energies(bits[:, 3:7]) + cubic.energies(bits[:, 7:])
+    expected = (
+        one.energies(bits[:, :3]) / one.spread + two.energies(bits[:, 3:7]) / two.spread + cubic.energies(bits[:, 7:])
+    )
     np.testing.assert_allclose(program.energies(bits), expected)
+    np.testing.assert_allclose(side_by_side([one]).energies(bits[:, :3]), one.energies(bits[:, :3]))
     holds = [program.cqm.check_feasible(dict(enumerate(row.tolist()))) for row in bits]
     assert holds == two.allowed(bits[:, 3:7]).tolist()
     assert any(holds)
