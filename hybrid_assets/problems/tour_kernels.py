@@ -207,8 +207,12 @@ def descend(distance, tour, near, towards, symmetric, limit):  # type: ignore[no
 
 
 @njit(cache=True)
-def iterate(distance, near, towards, symmetric, tour, rounds, seed):  # type: ignore[no-untyped-def]
-    """Double bridges of short segments, each followed by a descent around them; undone when longer; in place.
+def iterate(distance, near, towards, symmetric, tour, best, rounds, hot, cold, seed):  # type: ignore[no-untyped-def]
+    """Double bridges of short segments, each followed by a descent around them and accepted by annealing; in place.
+
+    Args:
+        best: the shortest tour met; replaced where a shorter one is.
+        hot, cold: first and last temperature, in units of distance.
 
     Returns:
         Evaluations spent.
@@ -217,9 +221,10 @@ def iterate(distance, near, towards, symmetric, tour, rounds, seed):  # type: ig
     n, spent = len(tour), 0
     place, scratch, kept = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64), tour.copy()
     waiting, queued = np.empty(n, dtype=np.int64), np.zeros(n, dtype=np.bool_)
-    now = length(distance, tour)
+    now, shortest = length(distance, tour), length(distance, best)
     longest = max(2, min(50, n // 3))
-    for _ in range(rounds):
+    for step in range(rounds):
+        temperature = hot * (cold / hot) ** (step / rounds)
         start = np.random.randint(n)
         first, second = np.random.randint(1, longest), np.random.randint(1, longest)
         play(tour, (SHIFT, start, first, first + second), scratch)
@@ -256,9 +261,12 @@ def iterate(distance, near, towards, symmetric, tour, rounds, seed):  # type: ig
                         waiting[count], queued[city] = city, True
                         count += 1
         new = length(distance, tour)
-        if new <= now:
+        if new <= now - temperature * np.log(np.random.random()):
             now = new
             kept[:] = tour
+            if now < shortest:
+                shortest = now
+                best[:] = tour
         else:
             tour[:] = kept
     return spent

@@ -52,13 +52,13 @@ class RuinRecreate(ClassicalSolver):
         while step.state.feasible and not record.done:
             made = 0
             while made < cycle and not record.done:
-                share = np.array([made, min(cycle, made + chunk)]) / cycle
-                hot, cold = mean * _HOT * (_COLD / _HOT) ** share
+                number = min(chunk, cycle - made)
+                hot, cold = mean * _HOT * (_COLD / _HOT) ** (np.array([made, made + number]) / cycle)
                 best_rows, best_counts = ruin(
-                    landscape.problem, rows, counts, landscape.near, chunk, hot, cold, int(rng.integers(2**31))
+                    landscape.problem, rows, counts, landscape.near, number, hot, cold, int(rng.integers(2**31))
                 )
-                made += chunk
-                evaluations += chunk
+                made += number
+                evaluations += number
                 best = [row[:count] for row, count in zip(best_rows, best_counts, strict=True)]
                 record.keep(codes_of(best, landscape.customers))
             cycle *= _GROWTH

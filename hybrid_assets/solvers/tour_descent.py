@@ -12,13 +12,18 @@ from hybrid_assets.problems.tsp import Tsp
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.routing_record import RoutingRecord, is_routing
 
-#: Rounds between two looks at the clock, times the number of cities.
-_CHUNK = 200_000
+#: Evaluations of the first descent.
+_POLISH = 20_000_000
+#: Rounds per city of the first cycle, how much longer each next one is, rounds times cities between two looks at the
+#: clock.
+_CYCLE, _GROWTH, _CHUNK = 100, 2, 200_000
+#: Temperatures of a cycle, in shares of the mean length of a step.
+_HOT, _COLD = 0.1, 0.001
 
 
 class TourDescent(ClassicalSolver):
     """Nearest neighbour, descent, then double bridges of short segments, each followed by a descent around it and
-    undone if the tour got longer (Martin, Otto & Felten, Complex Systems 5, 1991; Lourenço, Martin & Stützle 2003).
+    accepted by annealing (Martin, Otto & Felten, Complex Systems 5, 1991), in cooling cycles that double in length.
 
     Compiling, once per installation, is not charged.
     """
@@ -36,13 +41,22 @@ class TourDescent(ClassicalSolver):
         landscape = TourLandscape(task.instance)
         network = landscape.distance, landscape.near, landscape.towards, landscape.symmetric
         # no rounds: this only loads the compiled code
-        iterate(*network, landscape.polish(landscape.start(seed), 1).state.data.copy(), 0, 0)
+        tour = landscape.polish(landscape.start(seed), 1).state.data.copy()
+        iterate(*network, tour, tour.copy(), 0, 1.0, 1.0, 0)
         record = RoutingRecord(task, budget_seconds)
-        step = landscape.polish(landscape.start(seed), 100 * _CHUNK)
-        tour, evaluations = step.state.data.copy(), step.evaluations
-        record.keep(tour)
-        rng, rounds = np.random.default_rng(seed), max(10, _CHUNK // len(tour))
+        step = landscape.polish(landscape.start(seed), _POLISH)
+        tour, best, evaluations = step.state.data.copy(), step.state.data.copy(), step.evaluations
+        record.keep(best)
+        rng, n = np.random.default_rng(seed), len(tour)
+        mean = max(1.0, step.state.cost * landscape.scale / n)
+        cycle, chunk = _CYCLE * n, max(10, _CHUNK // n)
         while not record.done:
-            evaluations += int(iterate(*network, tour, rounds, int(rng.integers(2**31))))
-            record.keep(tour)
+            made = 0
+            while made < cycle and not record.done:
+                rounds = min(chunk, cycle - made)
+                hot, cold = mean * _HOT * (_COLD / _HOT) ** (np.array([made, made + rounds]) / cycle)
+                evaluations += int(iterate(*network, tour, best, rounds, hot, cold, int(rng.integers(2**31))))
+                record.keep(best)
+                made += rounds
+            cycle *= _GROWTH
         return record.result(self.name, "numba", seed, evaluations)
