@@ -92,13 +92,13 @@ def mix(
     """Relocate or exchange random items where that is ``allowed`` (bool, items × bins) and fits: a symmetric chain."""
     n, count = allowed.shape
     for _ in range(steps):
-        i, b = rng.integers(0, n), rng.integers(0, count)
+        i, b = int(n * rng.random()), int(count * rng.random())
         a = bins[i]
         if allowed[i, a] and allowed[i, b] and loads[b] + sizes[i] <= capacity and a != b:
             loads[a] -= sizes[i]
             loads[b] += sizes[i]
             bins[i] = b
-        k = rng.integers(0, n)
+        k = int(n * rng.random())
         a, b, d = bins[i], bins[k], sizes[i] - sizes[k]
         open_ = allowed[i, a] and allowed[i, b] and allowed[k, a] and allowed[k, b]
         if a != b and open_ and loads[b] + d <= capacity and loads[a] - d <= capacity:
@@ -114,6 +114,13 @@ def squares(loads: np.ndarray, capacity: int) -> float:
     for load in loads:
         total += (load / capacity) ** 2
     return total
+
+
+@njit(cache=True)
+def _copy(source: np.ndarray, target: np.ndarray) -> None:
+    """Entry by entry: slices take seconds to compile."""
+    for k in range(len(source)):
+        target[k] = source[k]
 
 
 @njit(cache=True)
@@ -143,8 +150,8 @@ def refill(
                 lightest = b
         opened = np.zeros(len(left), dtype=np.bool_)
         opened[lightest] = True
-        for _ in range(1 + rng.integers(0, 4)):
-            opened[trial[rng.integers(0, n)]] = True
+        for _ in range(1 + int(4 * rng.random())):
+            opened[trial[int(n * rng.random())]] = True
         out = np.empty(n, dtype=np.int64)
         key = np.empty(n)
         count = 0
@@ -164,15 +171,15 @@ def refill(
         descend(sizes, trial, left, capacity, 4 * n * n)
         new = squares(left, capacity)
         if new >= level or rng.random() < math.exp((new - level) / temperature):
-            bins[:] = trial
-            loads[:] = left
+            _copy(trial, bins)
+            _copy(left, loads)
             level = new
             if new > top:
-                best_bins[:] = trial
-                best_loads[:] = left
+                _copy(trial, best_bins)
+                _copy(left, best_loads)
                 top = new
-    bins[:] = best_bins
-    loads[:] = best_loads
+    _copy(best_bins, bins)
+    _copy(best_loads, loads)
     used = 0
     for load in loads:
         used += load > 0

@@ -29,6 +29,22 @@ def _fits(weights: np.ndarray, room: np.ndarray, j: int, i: int) -> bool:
 
 
 @njit(cache=True)
+def _over(room: np.ndarray) -> bool:
+    """Whether a capacity is exceeded."""
+    for left in room:  # noqa: SIM110, compiled
+        if left < 0:
+            return True
+    return False
+
+
+@njit(cache=True)
+def _copy(source: np.ndarray, target: np.ndarray) -> None:
+    """Entry by entry: slices take seconds to compile."""
+    for k in range(len(source)):
+        target[k] = source[k]
+
+
+@njit(cache=True)
 def _flip(x: np.ndarray, gains: np.ndarray, weights: np.ndarray, room: np.ndarray, pairs: np.ndarray, j: int) -> None:
     sign = 1 - 2 * x[j]
     x[j] = 1 - x[j]
@@ -53,12 +69,7 @@ def fill(
 def shed(x: np.ndarray, gains: np.ndarray, weights: np.ndarray, room: np.ndarray, pairs: np.ndarray) -> int:
     """Drop items until no capacity is exceeded, the one with the least gain per excess weight first; how many."""
     dropped = 0
-    while True:
-        over = False
-        for r in range(len(room)):
-            over = over or room[r] < 0
-        if not over:
-            return dropped
+    while _over(room):
         pick, least = -1, np.inf
         for i in range(len(x)):
             if x[i] == 1:
@@ -70,6 +81,7 @@ def shed(x: np.ndarray, gains: np.ndarray, weights: np.ndarray, room: np.ndarray
                     pick, least = i, gains[i] / relief
         _flip(x, gains, weights, room, pairs, pick)
         dropped += 1
+    return dropped
 
 
 @njit(cache=True)
@@ -133,14 +145,14 @@ def anneal(
             count += 1
     for step in range(steps):
         temperature = hot * (cold / hot) ** (step / steps)
-        j = items[rng.integers(0, len(items))]
+        j = items[int(rng.random() * len(items))]
         i, gain = -1, gains[j]
         if x[j] == 1:
             gain = -gain
         elif not _fits(weights, room, j, -1):
             if count == 0:
                 continue
-            i = chosen[rng.integers(0, count)]
+            i = chosen[int(rng.random() * count)]
             if not _fits(weights, room, j, i):
                 continue
             gain -= gains[i]
@@ -166,7 +178,7 @@ def wander(
 ) -> None:
     """Flip random members of ``free`` wherever the result fits: a symmetric chain, uniform in the long run."""
     for _ in range(steps):
-        j = free[rng.integers(0, len(free))]
+        j = free[int(rng.random() * len(free))]
         if x[j] == 1 or _fits(weights, room, j, -1):
             sign = 1 - 2 * x[j]
             x[j] = 1 - x[j]
@@ -229,10 +241,10 @@ def rebuild(
     best, top = x.copy(), value
     for step in range(1, steps + 1):
         temperature = hot * (cold / hot) ** (step / steps)
-        trial[:] = x
-        left[:] = room
+        _copy(x, trial)
+        _copy(room, left)
         new = value
-        for _ in range(1 + rng.integers(0, 5)):
+        for _ in range(1 + int(5 * rng.random())):
             distance = int(-width * math.log(1.0 - rng.random()))
             at = border + distance if rng.random() < 0.5 else border - 1 - distance
             if 0 <= at < n:
@@ -245,7 +257,7 @@ def rebuild(
                     for r in range(m):
                         left[r] -= sign * weights[j, r]
         at = n
-        while at > 0 and left.min() < 0:
+        while at > 0 and _over(left):
             at -= 1
             j = order[at]
             if trial[j] == 1 and held[j] != step:
@@ -253,7 +265,7 @@ def rebuild(
                 new -= values[j]
                 for r in range(m):
                     left[r] += weights[j, r]
-        if left.min() < 0:
+        if _over(left):
             continue
         for at in range(n):
             j = order[at]
@@ -263,11 +275,11 @@ def rebuild(
                 for r in range(m):
                     left[r] -= weights[j, r]
         if new >= value or rng.random() < math.exp((new - value) / temperature):
-            x[:] = trial
-            room[:] = left
+            _copy(trial, x)
+            _copy(left, room)
             value = new
             if value > top:
-                best[:] = x
+                _copy(x, best)
                 top = value
-    x[:] = best
+    _copy(best, x)
     return top

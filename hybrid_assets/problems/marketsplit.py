@@ -1,8 +1,8 @@
 """The ``marketsplit`` family: bits whose weighted sums meet all targets, or miss them by as little as possible.
 
 min Σ_r |Σ_i a_ri x_i − b_r|, the slack form of Cornuéjols & Dawande (INFORMS Journal on Computing 11, 1999); 0 where
-the system Ax = b has a solution. Format: QOBLIB 01-marketsplit (``m n``, then m rows of n coefficients and the target, all
-whole numbers that are not negative; ``#`` comments).
+the system Ax = b has a solution. Format: QOBLIB 01-marketsplit (``m n``, then m rows of n coefficients and the
+target, all whole numbers that are not negative; ``#`` comments).
 
 The binary program is a named proxy without slack, the sum of squared residuals: it is 0 exactly where the objective is
 0 and ranks other points alike but not the same, so that bounds of the program are none of the problem

@@ -73,7 +73,7 @@ def anneal(
         if top == 0:
             break
         temperature = hot * (cold / hot) ** (step / steps)
-        i, j = int(rng.integers(0, n)), int(rng.integers(-1, n))
+        i, j = int(n * rng.random()), int((n + 1) * rng.random()) - 1
         if i == j:
             j = -1
         new = _flipped(x, residual, columns, i, j)
@@ -84,8 +84,12 @@ def anneal(
             level = new
             if level < top:
                 top = level
-                best[:] = x
-                best_residual[:] = residual
-    x[:] = best
-    residual[:] = best_residual
+                for k in range(n):
+                    best[k] = x[k]
+                for r in range(len(residual)):
+                    best_residual[r] = residual[r]
+    for k in range(n):
+        x[k] = best[k]
+    for r in range(len(residual)):
+        residual[r] = best_residual[r]
     return top
