@@ -106,9 +106,9 @@ class Mitigation(Frozen):
 class Algorithm(Frozen):
     """The quantum (or surrogate) algorithm and everything that changes its answer.
 
-    ``qaoa-ramp``: linear-ramp QAOA; the ramp length (where the phase ramp ends, in units of 1/sqrt((Σh² + ΣJ²)/independent parts)) is
-    chosen from ``ramp_lengths`` by the CVaR of ``tuning_shots`` shots each. ``qaoa-trained``: the ramp's angles are
-    the start of a derivative-free training on the CVaR.
+    ``qaoa-ramp``: linear-ramp QAOA; the ramp length (where the phase ramp ends, in units of
+    1/sqrt((Σh² + ΣJ²)/independent parts)) is chosen from ``ramp_lengths`` by the CVaR of ``tuning_shots`` shots each.
+    ``qaoa-trained``: the ramp's angles are the start of a derivative-free training on the CVaR.
     ``annealing``: a dimod sampler. ``descent``: a classical heuristic, at the end of a fallback chain.
     """
 

@@ -70,7 +70,7 @@ OTHER: dict[str, Any] = {
 }
 ALGORITHM: dict[str, Any] = {
     "name": "qaoa-trained",
-    "version": "2",
+    "version": "another",
     "depth": 6,
     "ramp_lengths": (1.0,),
     "shots": 1025,
