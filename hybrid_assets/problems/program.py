@@ -28,7 +28,7 @@ from hybrid_assets.problems.base import (
     Solution,
 )
 from hybrid_assets.problems.polynomial import Layout
-from hybrid_assets.problems.program_bits import FRACTIONAL, Bits
+from hybrid_assets.problems.program_bits import Bits, slack_of
 from hybrid_assets.problems.program_files import RawProgram
 from hybrid_assets.problems.program_rows import Table, bounded, row_text, table_of
 from hybrid_assets.problems.source import SourceFile
@@ -141,10 +141,9 @@ class MathematicalProgram(ProblemFamily):
             broken[f"{instance.labels[i]} is whole"] = float(abs(steps[i] - np.rint(steps[i])))
         objective = float(a["offset"][0] + _products(a, "objective", x).sum())
         activity = np.bincount(a["row_of"], _products(a, "row", x), len(a["row_rhs"]))
-        slack = np.where(a["row_whole"] == 1, 0.5, FRACTIONAL * np.maximum(1.0, np.abs(a["row_rhs"])))
         sense, beyond = a["row_sense"], activity - a["row_rhs"]
         over = np.where(sense == 0, np.abs(beyond), np.where(sense < 0, beyond, -beyond))
-        for r in np.flatnonzero(over > slack).tolist():
+        for r in np.flatnonzero(over > slack_of(a)).tolist():
             amount = abs(float(activity[r] / a["row_scale"][r] - a["row_side"][r]))
             broken[instance.settings["rows"][r]] = amount
         return Evaluation(objective, broken)

@@ -6,7 +6,7 @@ reading, evaluation in the variables' own terms, pictures (``program``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,18 +19,23 @@ from resources.failures import InputError
 MAX_TERMS = 2_000_000
 #: Entries of the constraints that one repair looks at, and its fewest and most steps.
 REPAIR_WORK, FEWEST_STEPS, MOST_STEPS = 4_000_000, 40, 1_000
-#: Relative excess that is no violation where coefficients are no whole numbers, as solvers have it.
-FRACTIONAL = 1e-6
+#: Relative excess that is no violation, as solvers have it; between whole numbers never as much as one.
+EXCESS = 1e-6
 
 SENSES = {-1: "<=", 0: "==", 1: ">="}
 
 
-def terms_of(instance: Instance, kind: str, row: int | None = None) -> Terms:
-    """The terms of the objective (``objective``) or of one row (``row``) over the variables."""
+def objective_of(instance: Instance) -> Terms:
+    """The terms of the objective over the variables, in the file's sense."""
     a = instance.arrays
-    start, member, value = (a[f"{kind}_{part}"] for part in ("start", "member", "value"))
-    chosen = range(len(value)) if row is None else np.flatnonzero(a["row_of"] == row).tolist()
-    return {tuple(member[start[t] : start[t + 1]].tolist()): float(value[t]) for t in chosen}
+    start, member, value = (a[f"objective_{part}"].tolist() for part in ("start", "member", "value"))
+    return {tuple(member[start[t] : start[t + 1]]): value[t] for t in range(len(value))}
+
+
+def slack_of(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """How far beyond its side each row still holds, shape ``(rows,)``."""
+    slack = EXCESS * np.maximum(1.0, np.abs(arrays["row_rhs"]))
+    return np.where(arrays["row_whole"] == 1, np.minimum(slack, 0.5), slack)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Bits:
         a = instance.arrays
         layout = Layout.of(a["lower"], a["upper"], a["step"])
         sign = -1.0 if instance.sense == "max" else 1.0
-        parts = [{key: sign * value for key, value in terms_of(instance, "objective").items()}]
+        parts = [{key: sign * value for key, value in objective_of(instance).items()}]
         by_row: list[Terms] = [{} for _ in a["row_rhs"]]
         start, member = a["row_start"].tolist(), a["row_member"].tolist()
         for t, (row, value) in enumerate(zip(a["row_of"].tolist(), a["row_value"].tolist(), strict=True)):
@@ -91,14 +96,13 @@ class Bits:
         linear = np.array([all(len(key) == 1 for key in row) for row in rows], dtype=bool)
         entries = [(r, key[0], value) for r, row in enumerate(rows) if linear[r] for key, value in row.items()]
         table = np.array(entries, dtype=float).reshape(-1, 3)
-        slack = np.where(a["row_whole"] == 1, 0.5, FRACTIONAL * np.maximum(1.0, np.abs(a["row_rhs"])))
         return cls(
             layout,
             objective,
             tuple(rows),
             a["row_sense"],
             rhs,
-            slack,
+            slack_of(a),
             table[:, 0].astype(np.int64),
             table[:, 1].astype(np.int64),
             table[:, 2],

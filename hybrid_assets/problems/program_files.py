@@ -185,7 +185,7 @@ def _read_cqm(source: SourceFile) -> RawProgram:
         rhs = checked(source.name, place, float(comparison.rhs)) - terms.pop((), 0.0)
         sense = str(comparison.sense.value)
         low, high = -math.inf if sense == "<=" else rhs, math.inf if sense == ">=" else rhs
-        program.rows.append(RawRow(_label(label), terms, low, high, place))
+        program.rows.append(RawRow(_label(label), terms, low, high, "constraints"))
     return program
 
 
@@ -256,4 +256,4 @@ def _read_polynomial(source: SourceFile) -> RawProgram:
 def _number(file: str, place: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(file, place, f"{str(value)[:40]!r} is no number", "write a plain number")
-    return checked(file, place, float(value) if abs(value) <= MAX_NUMBER else math.inf)
+    return checked(file, place, math.inf if isinstance(value, int) and abs(value) > MAX_NUMBER else float(value))

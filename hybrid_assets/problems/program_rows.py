@@ -193,7 +193,9 @@ def _check_possible(raw: RawProgram, row: RawRow, lower: np.ndarray, upper: np.n
         most += max(value * low, value * high)
     slack = NEAR * max(1.0, abs(least), abs(most))
     if row.low > row.high or least > row.high + slack or most < row.low - slack:
-        wanted = f"between {row.low:g} and {row.high:g}" if row.low != row.high else f"{row.low:g}"
+        wanted = f"at least {row.low:g}" if math.isfinite(row.low) else f"at most {row.high:g}"
+        if math.isfinite(row.low) and math.isfinite(row.high):
+            wanted = f"{row.low:g}" if row.low == row.high else f"between {row.low:g} and {row.high:g}"
         raise InfeasibleError(
             raw.file,
             row.place,
