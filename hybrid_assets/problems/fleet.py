@@ -34,7 +34,10 @@ Problem = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.n
 
 
 class FleetLandscape(MoveLandscape):
-    """Plans of one instance; ``State.data`` is a plan of ``route_kernels``, int64."""
+    """Plans of one instance; ``State.data`` is a plan of ``route_kernels``, int64.
+
+    ``State.cache`` holds routes (their bytes) that were polished together, so that polish looks at the others only.
+    """
 
     kinds = ("exchange", "cluster", "window", "relocate", "swap", "tails")
     pairwise = frozenset({"exchange"})
@@ -51,8 +54,12 @@ class FleetLandscape(MoveLandscape):
 
     # -- states --------------------------------------------------------------------------------------------------
 
-    def state(self, routes: Sequence[np.ndarray]) -> State:
-        """The state of these routes (arrays of customers; empty ones are dropped)."""
+    def state(self, routes: Sequence[np.ndarray], polished: frozenset[bytes] = frozenset()) -> State:
+        """The state of these routes (arrays of customers; empty ones are dropped).
+
+        Args:
+            polished: routes that are known to offer each other nothing.
+        """
         from hybrid_assets.problems.route_kernels import measure
 
         used = [route for route in routes if len(route)]
@@ -63,7 +70,7 @@ class FleetLandscape(MoveLandscape):
         plan = np.concatenate([*parts, idle])
         total, charged, count = measure(self.problem, plan)
         charged += max(0, count - self.vehicles) * 2 * int(self.distance.max())
-        return State(plan, (total + charged) / self.scale, charged == 0)
+        return State(plan, (total + charged) / self.scale, charged == 0, polished)
 
     def start(self, seed: int) -> State:
         """Savings with a random weight, fitted to the fleet (``fleet_start``)."""
@@ -114,7 +121,7 @@ class FleetLandscape(MoveLandscape):
         plan, scratch = state.data.copy(), state.data.copy()
         for move in moves:
             play(plan, move, scratch)
-        return self.state(routes_in(plan))
+        return self.state(routes_in(plan), state.cache)
 
     def block(self, state: State, kind: str, size: int, rng: np.random.Generator) -> Block | None:
         """The expansion in moves, or a reordering of as many positions as fit."""
@@ -160,7 +167,7 @@ class FleetLandscape(MoveLandscape):
             return Step(state, evaluations=0)
         if isinstance(block.move, Reordering):
             plan, changed = reordered(state.data, block.move, bits)
-            step = Step(self.state(routes_in(plan)), changed)
+            step = Step(self.state(routes_in(plan), state.cache), changed)
             if not step.state.feasible:
                 mended = self.repair(step.state)
                 step = Step(mended.state, True, 1 + mended.evaluations)
@@ -178,7 +185,10 @@ class FleetLandscape(MoveLandscape):
         """Relocations of up to three customers, swaps, 2-opt and exchanges of tails between near customers."""
         step = self._descended(state, evaluations, polish=True)
         better = step.state.cost < state.cost if step.state.feasible == state.feasible else step.state.feasible
-        return step if better and step.state.cost <= state.cost else Step(state, evaluations=step.evaluations)
+        if better and step.state.cost <= state.cost:
+            return step
+        same = np.array_equal(step.state.data, state.data)
+        return Step(step.state if same else state, evaluations=step.evaluations)
 
     def mended(self, routes: Sequence[np.ndarray], loose: Sequence[int]) -> np.ndarray:
         """Values of a plan with some routes kept and loose customers inserted; feasible where local moves get there."""
@@ -190,9 +200,14 @@ class FleetLandscape(MoveLandscape):
     def _descended(self, state: State, evaluations: int, *, polish: bool) -> Step:
         from hybrid_assets.problems.route_descent import descend
 
-        rows, counts = table_of(routes_in(state.data), self.vehicles, self.customers)
-        spent = int(descend(self.problem, rows, counts, self.near, evaluations, polish))
-        return Step(self.state([row[:count] for row, count in zip(rows, counts, strict=True)]), True, spent)
+        routes = routes_in(state.data)
+        rows, counts = table_of(routes, self.vehicles, self.customers)
+        changed = np.ones(len(rows), dtype=bool)
+        changed[: len(routes)] = [route.tobytes() not in state.cache for route in routes]
+        spent = int(descend(self.problem, rows, counts, self.near, evaluations, polish, changed))
+        new = [row[:count] for row, count in zip(rows, counts, strict=True)]
+        whole = polish and spent < evaluations
+        return Step(self.state(new, frozenset(r.tobytes() for r in new) if whole else state.cache), not polish, spent)
 
 
 def problem_of(instance: Instance) -> Problem:

@@ -83,7 +83,7 @@ def fitted(
         return sum(int(route_measure(problem, row, count)[1]) for row, count in zip(rows, counts, strict=True))
 
     if charge():
-        descend(problem, rows, counts, near, _FITTING, True)
+        descend(problem, rows, counts, near, _FITTING, True, np.ones(len(rows), dtype=bool))
     return [row[:count].copy() for row, count in zip(rows, counts, strict=True) if count], charge()
 
 

@@ -192,13 +192,14 @@ def _try_pair(problem, routes, counts, route_of, place, a, b, one, two, polish):
 
 
 @njit(cache=True)
-def descend(problem, routes, counts, near, limit, polish):  # type: ignore[no-untyped-def]
+def descend(problem, routes, counts, near, limit, polish, changed):  # type: ignore[no-untyped-def]
     """Make improving moves until there is none; charges first, then distance; in place.
 
     Args:
         near: the nearest customers of each place, shape ``(places, k)``; row 0 is not read.
         limit: evaluations after which it ends.
         polish: whether moves that only shorten are made; else only those that charge less.
+        changed: bool by route: pairs of customers of two routes that are not are known to offer nothing.
 
     Returns:
         Evaluations spent.
@@ -217,25 +218,27 @@ def descend(problem, routes, counts, near, limit, polish):  # type: ignore[no-un
                 if spent >= limit:
                     return spent
                 ra, rb = route_of[a], route_of[b]
+                if not (changed[ra] or changed[rb]):
+                    continue
                 made, size_one, size_two, used = _try_pair(
                     problem, routes, counts, route_of, place, a, b, one, two, polish
                 )
                 spent += used
                 if made:
-                    improved = True
+                    improved = changed[ra] = changed[rb] = True
                     _store(routes, counts, route_of, place, ra, one, size_one)
                     if rb != ra:
                         _store(routes, counts, route_of, place, rb, two, size_two)
             # a vehicle of its own
             ra = route_of[a]
             for r in range(len(routes)):
-                if counts[r] == 0 and counts[ra] > 1:
+                if counts[r] == 0 and counts[ra] > 1 and changed[ra]:
                     spent += 1
                     far, charge = route_measure(problem, routes[ra], counts[ra])
                     _without(routes[ra], counts[ra], place[a], 1, one)
                     two[0] = a
                     if _better(problem, one, counts[ra] - 1, two, 1, far, charge, polish):
-                        improved = True
+                        improved = changed[r] = True
                         _store(routes, counts, route_of, place, ra, one, counts[ra] - 1)
                         _store(routes, counts, route_of, place, r, two, 1)
                     break
