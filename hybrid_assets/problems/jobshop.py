@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hybrid_assets.problems.landscape import Landscape
 
 
+#: Largest table of operations and machines.
+_MAX_TABLE = 10_000_000
 #: Schedules computed in the descent after each priority rule.
 DESCENT = 2_000
 
@@ -60,16 +62,22 @@ class JobShop(ScheduleFamily):
             InputError: a machine that does not exist, durations out of range, nothing to do.
         """
         assert isinstance(options, ScheduleOptions)
+        if sum(map(len, raw.machines)) * raw.kinds > _MAX_TABLE:
+            raise InputError(
+                raw.file,
+                "machines",
+                f"there are {raw.kinds} for {sum(map(len, raw.machines))} operations",
+                f"operations times machines may be at most {_MAX_TABLE}",
+            )
         jobs = np.repeat(np.arange(len(raw.machines)), [len(row) for row in raw.machines])
-        highest = max(max(map(len, raw.machines)), len({k for row in raw.machines for k in row}))
         for place, machines, durations in zip(raw.places, raw.machines, raw.durations, strict=True):
             for machine, duration in zip(machines, durations, strict=True):
-                if not raw.base <= machine < raw.base + highest:
+                if not raw.base <= machine < raw.base + raw.kinds:
                     raise InputError(
                         raw.file,
                         place,
                         f"it names machine {machine}",
-                        f"number the machines from {raw.base} to {raw.base + highest - 1}",
+                        f"number the machines from {raw.base} to {raw.base + raw.kinds - 1}",
                     )
                 if duration > MAX_DURATION:
                     raise InputError(

@@ -29,6 +29,7 @@ class RawShop:
     Attributes:
         file: name of the file.
         places: where each job stands in the file, for messages.
+        kinds: number of machines.
         base: number of the first machine, 0 or 1.
     """
 
@@ -36,6 +37,7 @@ class RawShop:
     machines: Sequence[Sequence[int]]
     durations: Sequence[Sequence[int]]
     places: Sequence[str]
+    kinds: int
     base: int = 0
 
 
@@ -154,7 +156,7 @@ def _standard(file: str, lines: Sequence[tuple[int, str]], at: int) -> tuple[Raw
     n, m = _sizes(file, lines[at])
     rows, places = _rows(file, lines, at + 1, n, 2 * m, f"{m} pairs 'machine duration' per job")
     machines, durations = [row[::2] for row in rows], [row[1::2] for row in rows]
-    return RawShop(file, machines, durations, places, _base(machines)), at + 1 + n
+    return RawShop(file, machines, durations, places, m, _base(machines)), at + 1 + n
 
 
 def _taillard(file: str, lines: Sequence[tuple[int, str]], at: int) -> tuple[RawShop, int]:
@@ -165,7 +167,7 @@ def _taillard(file: str, lines: Sequence[tuple[int, str]], at: int) -> tuple[Raw
         place = f"line {lines[middle][0]}" if middle < len(lines) else "file"
         raise InputError(file, place, "the word 'Machines' is missing after the times", "give the machines below it")
     machines, places = _rows(file, lines, middle + 1, n, m, f"{m} machines per job")
-    return RawShop(file, machines, durations, places, _base(machines)), middle + 1 + n
+    return RawShop(file, machines, durations, places, m, _base(machines)), middle + 1 + n
 
 
 def _base(machines: Sequence[Sequence[int]]) -> int:
@@ -197,7 +199,7 @@ def _from_json(source: SourceFile) -> list[RawShop]:
                 "its rows are not as long as those of duration_matrix",
                 "give one machine per duration",
             )
-        shops.append(RawShop(source.name, machines, durations, places))
+        shops.append(RawShop(source.name, machines, durations, places, len({k for row in machines for k in row})))
     if not shops:
         raise InputError(source.name, "file", "it holds no job shop", f"give an object with {' and '.join(_JSON_KEYS)}")
     return shops

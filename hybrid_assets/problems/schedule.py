@@ -138,7 +138,8 @@ class ScheduleFamily(ProblemFamily):
     def random_assignments(
         self, instance: Instance, count: int, seed: int, free: np.ndarray | None = None, base: np.ndarray | None = None
     ) -> np.ndarray:
-        """Gibbs sampling of the feasible schedules within the horizon, whose stationary distribution is uniform.
+        """Random feasible schedules within the horizon: random list schedules, then Gibbs sweeps, which are uniform
+        among the schedules that moving one task at a time can reach (see ``TimeIndexed.draws``).
 
         Raises:
             ValueError: free variables without a feasible base.

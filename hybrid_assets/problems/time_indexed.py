@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import dimod
 
 #: Gibbs sweeps before every draw.
-_SWEEPS = 4
+_SWEEPS = 12
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,9 @@ class TimeIndexed:
     def draws(self, start: np.ndarray, count: int, seed: int, free: np.ndarray | None) -> np.ndarray:
         """Random feasible assignments, int8, shape ``(count, n)``.
 
-        Without ``free`` every draw begins at the list schedule of a random order where that fits the windows, otherwise
-        at the draw before it; Gibbs sweeps over the free start times follow.
+        Gibbs sweeps over the free start times make them uniform among the schedules that moving one task at a time can
+        reach. Where they cannot pass each other in the windows, that is one order: without ``free`` every draw begins
+        at the list schedule of a random order where that fits, otherwise at the draw before it.
 
         Args:
             start: a feasible schedule within the windows.

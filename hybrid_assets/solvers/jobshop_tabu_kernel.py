@@ -59,11 +59,14 @@ def _estimate(u, v, after, heads, tails, left, right, jobs, durations):  # type:
 
 
 @njit(cache=True)
-def _is_tabu(until, step, u, v, after, left, right):  # type: ignore[no-untyped-def]
-    """Whether the move restores an order of two operations that is forbidden until a later step."""
+def _is_tabu(until, step, u, v, after, left, right, jobs):  # type: ignore[no-untyped-def]
+    """Whether the move restores an order of two operations that is forbidden until a later step.
+
+    ``until[a, j]`` is the step until which operation a may not come before job j's operation on its machine again.
+    """
     i = v
     while i != u:
-        if (until[i, u] if after else until[u, i]) > step:
+        if (until[i, jobs[u]] if after else until[u, jobs[i]]) > step:
             return True
         i = left[i] if after else right[i]
     return False
@@ -85,7 +88,7 @@ def tabu(sequence, offsets, jobs, machines, durations, patience, target, seed): 
     count, kinds = jobs[n - 1] + 1, len(offsets) - 1
     shortest = 10 + count // kinds
     longest = int(1.4 * shortest) if count <= 2 * kinds else int(1.5 * shortest)
-    until = np.zeros((n, n), np.int32)
+    until = np.zeros((n, count), np.int32)
     now = sequence.copy()
     makespan, heads, tails, left, right = paths(now, offsets, jobs, durations)
     best, kept, idle, step = makespan, now.copy(), 0, 0
@@ -99,7 +102,7 @@ def tabu(sequence, offsets, jobs, machines, durations, patience, target, seed): 
         for m in range(len(moves)):
             u, v, after = moves[m]
             value = _estimate(u, v, after, heads, tails, left, right, jobs, durations)
-            if value > lowest or (value >= best and _is_tabu(until, step, u, v, after, left, right)):
+            if value > lowest or (value >= best and _is_tabu(until, step, u, v, after, left, right, jobs)):
                 continue
             ties = ties + 1 if value == lowest else 1
             if np.random.randint(0, ties) == 0:
@@ -112,10 +115,10 @@ def tabu(sequence, offsets, jobs, machines, durations, patience, target, seed): 
         while i != u:
             # the order that the move ends may not come back soon
             if after:
-                until[u, i] = tenure
+                until[u, jobs[i]] = tenure
                 i = left[i]
             else:
-                until[i, u] = tenure
+                until[i, jobs[u]] = tenure
                 i = right[i]
         shift(now, offsets, machines[u], u, v, after)
         makespan, heads, tails, left, right = paths(now, offsets, jobs, durations)
