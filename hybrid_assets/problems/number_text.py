@@ -14,7 +14,7 @@ from hybrid_assets.problems.source import SourceFile
 from resources.failures import InputError
 
 #: Largest number accepted; sums of scaled ones are checked against 2⁵³ where they are formed.
-MAX_NUMBER = 1e12
+MAX_NUMBER = 1e15
 #: Decimal places that are turned into whole numbers.
 MAX_DECIMALS = 6
 #: Largest number of items and of constraints.
