@@ -158,14 +158,25 @@ class TestGreedy(GraphSuite):
     name = "greedy"
 
 
+def assignments() -> list[SolveTask]:
+    return [
+        task(Qap(), b"3\n0 1 2\n3 0 4\n5 6 0\n7 1 2\n3 8 4\n5 6 9\n"),
+        task(Qap(), b"2\n0 1.5\n0.5 0\n3 1\n2 1\n"),
+    ]
+
+
 class TestRobustTabu(PortfolioSuite):
     name = "robust-tabu"
 
     def tasks(self) -> Sequence[SolveTask]:
-        return [
-            task(Qap(), b"3\n0 1 2\n3 0 4\n5 6 0\n7 1 2\n3 8 4\n5 6 9\n"),
-            task(Qap(), b"2\n0 1.5\n0.5 0\n3 1\n2 1\n"),
-        ]
+        return assignments()
+
+
+class TestQapBranch(PortfolioSuite):
+    name, exact, budget = "qap-branch", True, 120.0
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return assignments()
 
 
 def independent_sets() -> list[SolveTask]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from hybrid_assets.problems.base import FamilyOptions, Instance
 from hybrid_assets.problems.conformance import source
 from hybrid_assets.problems.qap import MODELLED_FACILITIES, Qap, placed
 from hybrid_assets.problems.qap_landscape import QapLandscape
+from hybrid_assets.solvers import qap_branch
 from hybrid_assets.solvers.base import SolveTask
+from hybrid_assets.solvers.qap_branch import QapBranch
 from hybrid_assets.solvers.robust_tabu import RobustTabu
 from resources.envelope import PostProcessing
 from resources.failures import InputError
@@ -145,6 +148,39 @@ def test_the_table_of_swaps_stays_exact(n: int, seed: int) -> None:
         assert np.isclose(table[r, s], FAMILY.evaluate(instance, swapped).objective - now)
 
 
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(2, 6), seed=st.integers(0, 1_000), whole=st.booleans())
+def test_branch_and_bound_against_every_placement(n: int, seed: int, whole: bool) -> None:
+    from hybrid_assets.solvers.qap_branch_kernel import gilmore_lawler, grow
+
+    instance = random_instance(n, seed)
+    flow, distance = instance.arrays["flow"] / (1.0 if whole else 7.0), instance.arrays["distance"]
+    costs = {p: float((flow * distance[np.ix_(p, p)]).sum()) for p in permutations(range(n))}
+    nowhere, everything = np.full(n, -1), np.arange(n)
+    bound, rises = gilmore_lawler(flow, distance, nowhere, everything, everything)
+    for i, k in product(range(n), repeat=2):
+        assert bound + rises[i, k] <= min(c for p, c in costs.items() if p[i] == k) + 1e-9
+    best = np.zeros(n, dtype=np.int64)
+    tree = (nowhere, np.full(n, -1), np.zeros((n, n), dtype=np.int64), np.zeros(n, dtype=np.int64))
+    depth, value, _ = grow(
+        flow, distance, *tree, 0, best, max(costs.values()) + 1, 1.0 if whole else 0.0, 10**6, -np.inf
+    )
+    assert depth == -1
+    assert value == pytest.approx(min(costs.values()))
+    assert costs[tuple(best.tolist())] == pytest.approx(value)
+
+
+def test_the_tree_can_be_left_and_entered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = random_instance(7, 8)
+    monkeypatch.setattr(qap_branch, "SECONDS", 0.0)
+    whole = QapBranch().solve(SolveTask(FAMILY, instance), 120.0, 0)
+    monkeypatch.setattr(qap_branch, "CHUNK", 1)
+    parts = QapBranch().solve(SolveTask(FAMILY, instance), 120.0, 0)
+    assert whole.status == parts.status == "optimal"
+    assert whole.objective == parts.objective
+    assert whole.evaluations == parts.evaluations > 1
+
+
 def test_a_reassignment_never_pays_for_two_facilities_at_one_location() -> None:
     instance = random_instance(8, 4)
     walk = QapLandscape(instance)
@@ -192,3 +228,13 @@ def test_robust_tabu_reaches_the_optimum(name: str) -> None:
     task = SolveTask(FAMILY, instance_of((SHARED / f"{name}.dat").read_bytes()), target=best)
     result = RobustTabu().solve(task, 60.0, 1)
     assert result.objective == best
+
+
+@pytest.mark.skipif(SHARED is None, reason="needs HYBRID_INSTANCES")
+@pytest.mark.parametrize("name", ["nug12", "scr12", "chr15a"])
+def test_branch_and_bound_proves_the_optimum(name: str) -> None:
+    assert SHARED is not None
+    best = float((SHARED / f"{name}.sln").read_text().replace(",", " ").split()[1])
+    result = QapBranch().solve(SolveTask(FAMILY, instance_of((SHARED / f"{name}.dat").read_bytes())), 240.0, 1)
+    assert (result.objective, result.bound) == (best, best)
+    assert result.status == "optimal"
