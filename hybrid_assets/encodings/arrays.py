@@ -1,12 +1,15 @@
 """A program as arrays: what the encodings compute on.
 
-Here: the objective as a sparse quadratic form, integer linear constraints in one canonical form, all values of a small
-program. Not here: penalties, slack or anything else an encoding adds.
+Here: the objective as a sparse quadratic form, linear constraints in one canonical form (integers), all values of a
+small program. Not here: penalties, slack or anything else an encoding adds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, lcm
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,17 +35,14 @@ class QuadraticForm:
     @classmethod
     def of(cls, cqm: dimod.ConstrainedQuadraticModel) -> QuadraticForm:
         """The objective of a model whose variables are the binaries ``0 … n-1``."""
-        n = len(cqm.variables)
         objective = cqm.objective
-        linear = np.zeros(n)
+        names = np.fromiter(objective.variables, dtype=np.int64, count=objective.num_variables)
+        linear = np.zeros(len(cqm.variables))
         for index, bias in objective.iter_linear():
             linear[index] = bias
-        terms = np.fromiter(
-            objective.iter_quadratic(),
-            dtype=[("i", np.int64), ("j", np.int64), ("bias", np.float64)],
-            count=objective.num_interactions,
-        )
-        return cls.build(linear, terms["i"], terms["j"], terms["bias"], float(objective.offset))
+        # the arrays that dimod's own file format is written from: iterating over millions of pairs takes seconds
+        terms = objective._iquadratic()
+        return cls.build(linear, names[terms["u"]], names[terms["v"]], terms["bias"], float(objective.offset))
 
     @classmethod
     def build(
@@ -109,13 +109,24 @@ def states(indices: np.ndarray, n: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LinearConstraint:
-    """``Σ coefficients·x[indices]`` equal to (``eq``) or at most (``le``) ``rhs``, all of them integers."""
+    """``Σ coefficients·x[indices]`` equal to (``eq``) or at most (``le``) ``rhs``, all of them integers.
+
+    Attributes:
+        label: name of the constraint in the program.
+        indices, coefficients: int64 arrays of one shape, indices ascending.
+        sense, rhs: the comparison.
+        scale: what the program's coefficients were multiplied by (and turned round where they said ≥).
+        error: what rounding may take from the constraint, in the program's own units: every state with at least that
+            much room is still allowed, and none that was forbidden. 0 where the integers say exactly the same.
+    """
 
     label: str
     indices: np.ndarray
     coefficients: np.ndarray
     sense: Literal["eq", "le"]
     rhs: int
+    scale: float = 1.0
+    error: float = 0.0
 
     @property
     def range(self) -> tuple[int, int]:
@@ -125,8 +136,10 @@ class LinearConstraint:
 
     @property
     def possible(self) -> bool:
-        """Whether the activity's range leaves room for the constraint (necessary, not sufficient)."""
+        """Whether range and common divisor of the activity leave room for the constraint (necessary only)."""
         low, high = self.range
+        if self.sense == "eq" and self.rhs % (gcd(*self.coefficients.tolist()) or 1):
+            return False
         return low <= self.rhs and (self.sense == "le" or self.rhs <= high)
 
     @property
@@ -145,10 +158,15 @@ class LinearConstraint:
         return self.excess(assignments[:, self.indices].astype(np.int64) @ self.coefficients)
 
 
-def linear_constraint(label: str, comparison: Any) -> LinearConstraint | None:
-    """The canonical form of one hard linear constraint with integer coefficients, ``None`` for any other.
+def linear_constraint(label: str, comparison: Any, steps: int | None = None) -> LinearConstraint | None:
+    """The canonical form of one hard linear constraint, ``None`` where it has none.
 
-    ``≥`` is turned round; a fractional right-hand side of an inequality is rounded to the integer that means the same.
+    Decimal coefficients are scaled to integers that say exactly the same; ``≥`` is turned round; the right-hand side of
+    an inequality is rounded to the integer that means the same.
+
+    Args:
+        steps: what else becomes of an inequality whose coefficients are no short decimals: they are rounded to a grid
+            with this many steps in their absolute sum, away from feasibility, and ``error`` says by how much.
     """
     lhs = comparison.lhs
     if not lhs.is_linear() or lhs.is_soft():
@@ -156,26 +174,81 @@ def linear_constraint(label: str, comparison: Any) -> LinearConstraint | None:
     terms = sorted((int(v), float(bias)) for v, bias in lhs.iter_linear() if bias != 0)
     values = np.array([bias for _, bias in terms], dtype=float)
     rhs = float(comparison.rhs) - float(lhs.offset)
-    if not np.isfinite(rhs) or np.any(values != np.rint(values)) or np.abs(values).sum() > MAX_ACTIVITY:
+    if not np.isfinite(rhs) or not np.isfinite(values).all():
         return None
     kind = str(comparison.sense.value)
-    if kind == ">=":
-        values, rhs = -values, -rhs
+    turned = -1 if kind == ">=" else 1
+    values, rhs = turned * values, turned * rhs
+    scale: float | None = _denominator(values.tolist())
+    error = 0.0
+    if scale is not None:
+        coefficients, goal = np.rint(values * scale), rhs * scale
+    elif steps is None or kind == "==":
+        return None
+    else:
+        scale = steps / float(np.abs(values).sum())
+        coefficients, goal = np.ceil(values * scale - 1e-9), rhs * scale
+        error = float(np.maximum(coefficients - values * scale, 0.0).sum() + goal - np.floor(goal)) / scale
     # right-hand sides shifted by a fixed part carry rounding errors
-    nearest = round(rhs)
-    exact = abs(rhs - nearest) <= 1e-9 * max(1.0, abs(rhs))
+    nearest = round(goal)
+    exact = abs(goal - nearest) <= 1e-9 * max(1.0, abs(goal))
     if kind == "==" and not exact:
         return None
     return LinearConstraint(
         label=label,
         indices=np.array([v for v, _ in terms], dtype=np.int64),
-        coefficients=np.rint(values).astype(np.int64),
+        coefficients=coefficients.astype(np.int64),
         sense="eq" if kind == "==" else "le",
-        rhs=nearest if exact else int(np.floor(rhs)),
+        rhs=nearest if exact else int(np.floor(goal)),
+        scale=turned * scale,
+        error=error,
     )
 
 
-def linear_constraints(cqm: dimod.ConstrainedQuadraticModel) -> list[LinearConstraint] | None:
-    """All constraints in canonical form, in the model's order; ``None`` when one has none."""
-    found = [linear_constraint(str(label), comparison) for label, comparison in cqm.constraints.items()]
+def _denominator(values: list[float]) -> int | None:
+    """The least factor that makes all values integers, read as the decimals they are written as; ``None`` where the
+    integers' absolute sum would pass ``MAX_ACTIVITY``."""
+    factor = 1
+    for value in values:
+        factor = factor if value.is_integer() else lcm(factor, Fraction(repr(value)).denominator)
+        if factor > MAX_ACTIVITY:
+            return None
+    return factor if factor * sum(map(abs, values)) <= MAX_ACTIVITY else None
+
+
+def linear_constraints(cqm: dimod.ConstrainedQuadraticModel, steps: int | None = None) -> list[LinearConstraint] | None:
+    """All constraints in canonical form, in the model's order; ``None`` when one has none. ``steps``: see above."""
+    found = [linear_constraint(str(label), comparison, steps) for label, comparison in cqm.constraints.items()]
     return None if any(c is None for c in found) else [c for c in found if c is not None]
+
+
+def exactly_one(
+    constraints: Iterable[LinearConstraint],
+) -> tuple[list[LinearConstraint], list[LinearConstraint]]:
+    """Constraints that ask for exactly one 1 among variables of their own, and the others, each in the given order."""
+    groups: list[LinearConstraint] = []
+    others: list[LinearConstraint] = []
+    taken: set[int] = set()
+    for c in constraints:
+        members = set(c.indices.tolist())
+        alike = set(c.coefficients.tolist()) == {c.rhs} and abs(c.rhs) == 1
+        if c.sense == "eq" and alike and not members & taken:
+            groups.append(c)
+            taken |= members
+        else:
+            others.append(c)
+    return groups, others
+
+
+def higher_values(higher: Mapping[tuple[int, ...], float], n: int) -> np.ndarray:
+    """Sum of products (indices → coefficient) in all ``2^n`` states, float64; bit ``k`` of the index is variable ``k``.
+
+    Each state collects the coefficients of all products that it contains, one variable after the other.
+    """
+    values = np.zeros(2**n)
+    for indices, coefficient in higher.items():
+        values[sum(1 << k for k in indices)] += coefficient
+    for k in range(n):
+        halves = values.reshape(-1, 2, 2**k)
+        halves[:, 1] += halves[:, 0]
+    return values

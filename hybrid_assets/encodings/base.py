@@ -32,7 +32,8 @@ class EncodedProblem:
         bqm: BINARY quadratic model over ``0 … q-1``; energy = program objective + penalties, offset kept.
         program_variables: number of program variables that ``decode`` returns.
         penalty_weight: weight of constraint violations, ``None`` without constraints.
-        detail: what ``decode`` needs beyond the model, JSON-able.
+        detail: what ``decode`` needs beyond the model, JSON-able. ``groups``, where it is there, are disjoint lists of
+            variables of which the sampler must keep exactly one at 1: the energies say nothing outside.
     """
 
     encoding: str
@@ -64,6 +65,11 @@ class EncodingAudit:
         round_trips: random assignments for which decode(encode(x)) = x and energy = objective + penalty was checked.
         feasible_share: share of uniformly random states that satisfy all constraints, measured.
         coefficient_range: largest over smallest non-zero absolute coefficient.
+        discretisation_error: the most that rounding takes from a constraint, in its own units; 0 where nothing is lost.
+        auxiliary_variables: the model's variables beyond the program's (slack, products); negative where it has fewer.
+        native_terms: terms of degree 2 and more of the program itself, beside the model's ``interactions``.
+        preparation_depth: layers of two-qubit gates that prepare the start state, for encodings with ``groups``.
+        leakage: share of raw shots outside the groups, where somebody has measured it (``samples.leakage``).
     """
 
     variables: int
@@ -75,6 +81,11 @@ class EncodingAudit:
     round_trips: int
     feasible_share: float
     coefficient_range: float
+    discretisation_error: float = 0.0
+    auxiliary_variables: int = 0
+    native_terms: int = 0
+    preparation_depth: int | None = None
+    leakage: float | None = None
 
 
 class Encoding(ABC):
@@ -92,6 +103,17 @@ class Encoding(ABC):
     @abstractmethod
     def encode(self, program: Program) -> EncodedProblem:
         """Encode; deterministic."""
+
+    def extra_variables(self, program: Program) -> int:
+        """Variables that the encoding adds to the program's own; negative where it needs fewer."""
+        return self.encode(program).bqm.num_variables - len(program.cqm.variables)
+
+    def expresses(self, program: Program, assignments: np.ndarray) -> np.ndarray:
+        """Which assignments, shape ``(m, n)``, have bits of their own; bool, shape ``(m,)``.
+
+        All feasible ones do. An encoding without room for others says so here.
+        """
+        return np.ones(len(assignments), dtype=bool)
 
     @abstractmethod
     def embed(self, encoded: EncodedProblem, assignment: np.ndarray) -> np.ndarray:

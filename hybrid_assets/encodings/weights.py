@@ -9,18 +9,20 @@ Not here: building the model (``penalty``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import comb
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hybrid_assets.encodings.arrays import LinearConstraint, QuadraticForm, states, subset_sums
-from resources.failures import InfeasibleError
+from hybrid_assets.encodings.arrays import LinearConstraint, QuadraticForm, higher_values, states, subset_sums
 
 if TYPE_CHECKING:
     from hybrid_assets.encodings.base import EncodedProblem, Verdict
+
+#: Terms of degree 3 and more: ascending indices → coefficient.
+Higher = Mapping[tuple[int, ...], float]
 
 #: Largest program that is enumerated (2^20 states take about 0.1 s).
 ENUMERATED = 20
@@ -60,45 +62,51 @@ def counts(constraints: list[LinearConstraint]) -> list[Count] | None:
     return found if len(np.unique(everything)) == len(everything) else None
 
 
-def bounds(objective: QuadraticForm, constraints: list[LinearConstraint]) -> dict[str, float]:
-    """Every proven bound that applies, by name: any weight above one of them makes the encoding exact.
+def bounds(
+    objective: QuadraticForm, constraints: list[LinearConstraint], higher: Higher | None = None
+) -> dict[str, float]:
+    """Every proven bound that applies, by name: any weight above one of them makes the encoding exact. None reads f*.
 
-    - ``range``: (upper bound of f over feasible states) − (lower bound of f over all states); V ≥ 1 does the rest.
+    - ``range``: (upper bound of f over all states) − (lower bound of f over all states); V ≥ 1 does the rest.
     - ``marginal``: for counts over disjoint sets. Let D bound, at any state with too few (too many) ones in a set, the
       change of f by the cheapest item to add (remove). An infeasible x becomes feasible in v = Σ v_j such steps, so
       f* ≤ f(x) + D·v ≤ f(x) + D·V(x), because v_j ≤ v_j² for integers. Hence any w > D is enough.
-    - ``enumeration``: ``threshold``, for n ≤ 20 and only where ``marginal`` does not apply. It solves the program by
-      brute force, so a weight that rests on it has read f*; the marginal bound, typically 1.1 to 1.7 times the
-      threshold, has not.
+    - ``monotone``: for inequalities in which every variable has a harmless value, the same in all of them (knapsacks,
+      packings, covers). Setting one variable of a violated inequality to it takes at least 1 from the violation and
+      adds to no other, so an infeasible x is feasible after at most Σ v_j such flips; with D the dearest that is ever
+      the cheapest at hand, as above.
 
-    Raises:
-        InfeasibleError: enumeration finds that no assignment satisfies the constraints.
+    Args:
+        higher: terms of f of degree 3 and more: indices → coefficient.
     """
+    higher = higher or {}
     low, high = objective.range()
+    coefficients = np.array(list(higher.values()))
+    low, high = low + float(np.minimum(coefficients, 0).sum()), high + float(np.maximum(coefficients, 0).sum())
     found = {"range": high - low}
     groups = counts(constraints)
+    harmless = _harmless(constraints)
     if groups is not None:
-        found["marginal"] = _marginal(objective, groups)
-    elif len(objective.linear) <= ENUMERATED:
-        found["enumeration"] = threshold(objective, constraints)
+        found["marginal"] = _marginal(objective, groups, higher)
+    elif harmless is not None:
+        found["monotone"] = _monotone(objective, constraints, harmless, higher)
     return found
+
+
+def solvable(constraints: list[LinearConstraint], n: int) -> bool | None:
+    """Whether some state satisfies all constraints (each possible by itself); ``None``: not known, n above 20."""
+    if counts(constraints) is not None or _harmless(constraints) is not None:
+        return True
+    return bool((_squared_violations(constraints, n) == 0).any()) if n <= ENUMERATED else None
 
 
 def threshold(objective: QuadraticForm, constraints: list[LinearConstraint]) -> float:
     """The least weight that is not too small: the largest (f* − f(x)) / V(x) over all infeasible x, at least 0.
 
-    Raises:
-        InfeasibleError: no assignment satisfies the constraints.
+    By enumeration, so it has read f*: to judge bounds with, never to encode with. Some state must be feasible.
     """
-    values, violations = _enumerate(objective, constraints)
+    values, violations = _enumerate(objective, constraints, {})
     feasible = violations == 0
-    if not feasible.any():
-        raise InfeasibleError(
-            "constraints",
-            ", ".join(c.label for c in constraints),
-            f"no assignment satisfies them all (all {len(values)} were tried)",
-            "relax or correct one of them",
-        )
     needed = (values[feasible].min() - values[~feasible]) / violations[~feasible]
     return max(float(needed.max()), 0.0) if len(needed) else 0.0
 
@@ -109,45 +117,55 @@ def judge(
     encoded: EncodedProblem,
     decode: Callable[[EncodedProblem, np.ndarray], np.ndarray],
     seed: int,
+    higher: Higher | None = None,
+    groups: list[LinearConstraint] | None = None,
 ) -> Judgement:
     """Whether an infeasible state can undercut every feasible one, for the weight as encoded.
 
     Enumeration up to 20 variables; else the proven bounds; else the lowest states that simulated annealing finds.
+
+    Args:
+        higher: terms of the objective of degree 3 and more.
+        groups: constraints that the sampler keeps by itself: states outside them are no counter-examples.
     """
     weight = encoded.penalty_weight or 0.0
     n = len(objective.linear)
+    higher = higher or {}
     if n <= ENUMERATED:
-        values, violations = _enumerate(objective, constraints)
-        feasible = violations == 0
+        values, violations = _enumerate(objective, constraints, higher)
+        inside = _squared_violations(groups, n) == 0 if groups else np.ones(2**n, dtype=bool)
+        feasible = inside & (violations == 0)
         if not feasible.any():
             return Judgement("refuted", f"none of all {len(values)} states is feasible")
         energies = values + weight * violations
-        energies[feasible] = np.inf
+        energies[feasible | ~inside] = np.inf
         worst, least = int(np.argmin(energies)), float(values[feasible].min())
         if energies[worst] > least:
             return Judgement(
                 "proven",
-                f"enumeration of {len(values)} states: the lowest infeasible energy {energies[worst]:.6g} lies above "
-                f"the lowest feasible one {least:.6g}",
+                f"enumeration of {int(inside.sum())} states: the lowest infeasible energy {energies[worst]:.6g} lies "
+                f"above the lowest feasible one {least:.6g}",
             )
         return Judgement(
             "refuted",
-            f"enumeration of {len(values)} states: infeasible state {_text(states(np.array([worst]), n)[0])} with "
-            f"energy {energies[worst]:.6g} is not above the lowest feasible energy {least:.6g}",
+            f"enumeration of {int(inside.sum())} states: infeasible state {_text(states(np.array([worst]), n)[0])} "
+            f"with energy {energies[worst]:.6g} is not above the lowest feasible energy {least:.6g}",
         )
-    proven = bounds(objective, constraints)
+    proven = {"range": bounds(objective, [], higher)["range"]} if groups else bounds(objective, constraints, higher)
     name = min(proven, key=lambda known: proven[known])
     if weight > proven[name]:
         return Judgement("proven", f"weight {weight:.6g} > {name} bound {proven[name]:.6g} per unit of violation")
-    return _sampled(constraints, encoded, decode, seed)
+    return sampled(constraints + (groups or []), encoded, decode, seed)
 
 
-def _sampled(
+def sampled(
     constraints: list[LinearConstraint],
     encoded: EncodedProblem,
     decode: Callable[[EncodedProblem, np.ndarray], np.ndarray],
     seed: int,
 ) -> Judgement:
+    """The verdict of ``SAMPLES`` annealed low-energy states: one infeasible state among them that undercuts the best
+    feasible one refutes; otherwise nothing is proven."""
     from dwave.samplers import SimulatedAnnealingSampler
 
     q = encoded.bqm.num_variables
@@ -206,9 +224,10 @@ def feasible_points(constraints: list[LinearConstraint], n: int, count: int, rng
     return drawn[_feasible(constraints, drawn)][:count]
 
 
-def _marginal(objective: QuadraticForm, groups: list[Count]) -> float:
+def _marginal(objective: QuadraticForm, groups: list[Count], higher: Higher) -> float:
     """The largest, over the sets, of what the cheapest needed addition or removal can cost; see ``bounds``."""
     couplings = objective.dense()
+    dearer, cheaper = _reach(len(objective.linear), higher)
     worst = 0.0
     for g in groups:
         size = len(g.indices)
@@ -219,18 +238,70 @@ def _marginal(objective: QuadraticForm, groups: list[Count]) -> float:
         linear = objective.linear[g.indices]
         if g.low > 0:  # below it at most low-1 others are ones, so one of the low cheapest items is free to add
             dearest = np.maximum(inside[:, size - g.low :], 0.0).sum(axis=1)
-            cost = np.sort(linear + dearest + np.maximum(outside, 0.0).sum(axis=1))
+            cost = np.sort(linear + dearest + np.maximum(outside, 0.0).sum(axis=1) + dearer[g.indices])
             worst = max(worst, float(cost[g.low - 1]))
         if g.high < size:  # above it at least high others are ones; one of the size-high cheapest items is among them
             gain = inside[:, : g.high].sum(axis=1) + np.minimum(inside[:, g.high :], 0.0).sum(axis=1)
-            cost = np.sort(-linear - gain - np.minimum(outside, 0.0).sum(axis=1))
+            cost = np.sort(-linear - gain - np.minimum(outside, 0.0).sum(axis=1) + cheaper[g.indices])
             worst = max(worst, float(cost[size - g.high - 1]))
     return worst
 
 
-def _enumerate(objective: QuadraticForm, constraints: list[LinearConstraint]) -> tuple[np.ndarray, np.ndarray]:
+def _monotone(
+    objective: QuadraticForm, constraints: list[LinearConstraint], harmless: np.ndarray, higher: Higher
+) -> float:
+    """The largest, over the inequalities, of what the cheapest flip that helps can cost; see ``bounds``.
+
+    A violated inequality has more activity at harmful values than its room, so among these variables is one that is no
+    dearer than the one with which the dearest of all, added up, pass the room.
+    """
+    n = len(objective.linear)
+    dearer, cheaper = _reach(n, higher)
+    for reach, clipped in ((dearer, np.maximum(objective.values, 0.0)), (cheaper, np.maximum(-objective.values, 0.0))):
+        reach += np.bincount(objective.rows, clipped, n) + np.bincount(objective.cols, clipped, n)
+    known = np.zeros(n, dtype=np.int8)
+    known[: len(harmless)] = harmless
+    cost = np.where(known == 1, objective.linear + dearer, cheaper - objective.linear)
+    worst = 0.0
+    for c in constraints:
+        if c.redundant:
+            continue
+        order = np.argsort(-cost[c.indices], kind="stable")
+        passed = np.cumsum(np.abs(c.coefficients[order])) > c.rhs - c.range[0]
+        worst = max(worst, float(cost[c.indices[order[int(np.argmax(passed))]]]))
+    return worst
+
+
+def _harmless(constraints: list[LinearConstraint]) -> np.ndarray | None:
+    """Per variable the value that never harms an inequality, −1 where it is in none (int8, up to the largest index
+    used); ``None`` where a variable has no such value or a constraint is an equation."""
+    used = max((int(c.indices.max(initial=-1)) for c in constraints), default=-1) + 1
+    value = np.full(used, -1, dtype=np.int8)
+    for c in constraints:
+        wanted = (c.coefficients < 0).astype(np.int8)
+        known = value[c.indices]
+        if c.sense == "eq" or not c.possible or ((known >= 0) & (known != wanted)).any():
+            return None
+        value[c.indices] = wanted
+    return value
+
+
+def _reach(n: int, higher: Higher) -> tuple[np.ndarray, np.ndarray]:
+    """The most that terms of degree 3 and more can add to f when a variable becomes 1, and when it becomes 0."""
+    dearer, cheaper = np.zeros(n), np.zeros(n)
+    for indices, coefficient in higher.items():
+        dearer[list(indices)] += max(coefficient, 0.0)
+        cheaper[list(indices)] += max(-coefficient, 0.0)
+    return dearer, cheaper
+
+
+def _enumerate(
+    objective: QuadraticForm, constraints: list[LinearConstraint], higher: Higher
+) -> tuple[np.ndarray, np.ndarray]:
     """Objective and sum of squared violations of all states."""
-    return objective.all_values(), _squared_violations(constraints, len(objective.linear))
+    n = len(objective.linear)
+    values = objective.all_values()
+    return values + higher_values(higher, n) if higher else values, _squared_violations(constraints, n)
 
 
 def _squared_violations(constraints: list[LinearConstraint], n: int) -> np.ndarray:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_assets.encodings.arrays import QuadraticForm, linear_constraints, states
-from hybrid_assets.encodings.penalty import MARGIN, Penalty, penalize, slack_bits, slack_coefficients
+from hybrid_assets.encodings.penalty import MARGIN, Penalty
+from hybrid_assets.encodings.slack import slack_bits, slack_coefficients
 from hybrid_assets.encodings.weights import bounds, feasible_share, threshold
 from hybrid_assets.problems.base import Program
 from resources.failures import InfeasibleError, InputError, InvariantError
@@ -122,14 +123,41 @@ def test_every_bound_is_enough(n: int, seed: int, data: st.DataObject) -> None:
         assert least <= bound * (1 + 1e-9)
 
 
+@given(st.integers(2, 8), st.integers(0, 10**6), st.data())
+@settings(max_examples=50, deadline=None)
+def test_monotone_bound_is_enough(n: int, seed: int, data: st.DataObject) -> None:
+    rng = np.random.default_rng(seed)
+    sign = np.where(rng.random(n) < data.draw(st.sampled_from([0.0, 0.3, 1.0])), -1, 1)
+    rows = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        a = sign * rng.integers(0, 6, n)
+        if a.any():
+            low, high = int(a[a < 0].sum()), int(a[a > 0].sum())
+            rows.append(([*enumerate(map(float, a))], "<=", float(data.draw(st.integers(low, high)))))
+    p = program(n, seed, rows)
+    constraints = [c for c in linear_constraints(p.cqm) or [] if not c.redundant]
+    objective = QuadraticForm.of(p.cqm)
+    found = bounds(objective, constraints)
+    if "monotone" not in found:
+        return
+    every, values, feasible = brute(p)
+    violations = sum(c.violation(every) ** 2 for c in constraints)
+    weight = found["monotone"] * 1.0001 + 1e-9
+    if not feasible.all():
+        assert (values + weight * violations)[~feasible].min() > values[feasible].min()
+    assert found["monotone"] <= found["range"]
+
+
 def test_enumeration_is_the_exact_threshold() -> None:
     weights = [(i, 1.0 + i % 3) for i in range(8)]
     p = program(8, 5, [(weights, "==", 5)])
-    found = bounds(QuadraticForm.of(p.cqm), linear_constraints(p.cqm) or [])
-    least = found["enumeration"]
+    objective, constraints = QuadraticForm.of(p.cqm), linear_constraints(p.cqm) or []
+    found = bounds(objective, constraints)
+    least = threshold(objective, constraints)
+    assert set(found) == {"range"}
     assert 0 < least < found["range"]
-    assert PENALTY.audit(p, penalize(p, least * 1.001), 0).penalty_verdict == "proven"
-    refuted = PENALTY.audit(p, penalize(p, least * 0.999), 0)
+    assert PENALTY.audit(p, PENALTY.weighted(p, least * 1.001), 0).penalty_verdict == "proven"
+    refuted = PENALTY.audit(p, PENALTY.weighted(p, least * 0.999), 0)
     assert refuted.penalty_verdict == "refuted"
     state = np.array([int(b) for b in refuted.penalty_evidence.split("state ")[1].split(" ")[0]])
     assert state @ [a for _, a in weights] != 5
@@ -145,8 +173,8 @@ def test_verdicts_above_the_enumeration_limit() -> None:
     proven = PENALTY.audit(p, encoded, 0)
     assert proven.penalty_verdict == "proven"
     assert "marginal bound" in proven.penalty_evidence
-    assert PENALTY.audit(p, penalize(p, 0.9 * found["marginal"]), 0).penalty_verdict == "no counter-example"
-    refuted = PENALTY.audit(p, penalize(p, 1e-6 * found["marginal"]), 0)
+    assert PENALTY.audit(p, PENALTY.weighted(p, 0.9 * found["marginal"]), 0).penalty_verdict == "no counter-example"
+    refuted = PENALTY.audit(p, PENALTY.weighted(p, 1e-6 * found["marginal"]), 0)
     assert refuted.penalty_verdict == "refuted"
     assert "infeasible state" in refuted.penalty_evidence
 
@@ -180,7 +208,7 @@ def test_variable_order_and_absent_variables() -> None:
 
 @pytest.mark.parametrize(
     ("terms", "sense", "rhs"),
-    [([(0, 0.5), (1, 1.0)], "<=", 1), ([(0, 1.0), (1, 1.0)], "==", 0.5), ([(0, 1e9), (1, 1.0)], "<=", 1)],
+    [([(0, 1 / 3), (1, 1.0)], "<=", 1), ([(0, 1.0), (1, 1.0)], "==", 0.5), ([(0, 1e9), (1, 1.0)], "<=", 1)],
 )
 def test_what_it_does_not_accept(terms: list[tuple[int, float]], sense: str, rhs: float) -> None:
     p = program(3, 0, [(terms, sense, rhs)])
