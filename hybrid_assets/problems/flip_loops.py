@@ -298,6 +298,84 @@ def grown(start: Integers, other: Integers, pull: Floats, damping: Floats, seed:
 
 
 @njit(cache=True)
+def domains(p: Arrays, x: Bits, members: Integers, count: int, seed: int) -> Integers:
+    """Parts of a cluster that are worth flipping as wholes, numbered from 0, one per member.
+
+    Couplings that the present bits satisfy join their ends, in the order of strength times chance, until ``count``
+    parts are left (more where the cluster falls apart, fewer where it is smaller).
+    """
+    m = len(members)
+    place = np.full(len(x), -1, dtype=np.int64)
+    for a in range(m):
+        place[members[a]] = a
+    edges = 0
+    for a in range(m):
+        for k in range(p.start[members[a]], p.start[members[a] + 1]):
+            edges += place[p.other[k]] > a
+    left, right, key = np.empty(edges, np.int64), np.empty(edges, np.int64), np.empty(edges)
+    edges, state = 0, np.uint64(seed | 1)
+    for a in range(m):
+        i = members[a]
+        for k in range(p.start[i], p.start[i + 1]):
+            b = place[p.other[k]]
+            if b > a:
+                # xorshift64 (G. Marsaglia, 2003)
+                state ^= state << np.uint64(13)
+                state ^= state >> np.uint64(7)
+                state ^= state << np.uint64(17)
+                chance = (state >> np.uint64(11)) / 9007199254740992.0
+                held = -p.value[k] * (2 * x[i] - 1) * (2 * x[p.other[k]] - 1)
+                left[edges], right[edges], key[edges] = a, b, -held * (chance if held > 0 else 1.0)
+                edges += 1
+    root, parts = np.arange(m), m
+    for e in np.argsort(key):
+        if parts <= count:
+            break
+        a, b = left[e], right[e]
+        while root[a] != a:
+            root[a] = root[root[a]]
+            a = root[a]
+        while root[b] != b:
+            root[b] = root[root[b]]
+            b = root[b]
+        if a != b:
+            root[a] = b
+            parts -= 1
+    number, names = np.full(m, -1, dtype=np.int64), np.empty(m, np.int64)
+    found = 0
+    for c in range(m):
+        a = c
+        while root[a] != a:
+            a = root[a]
+        if number[a] < 0:
+            number[a] = found
+            found += 1
+        names[c] = number[a]
+    return names
+
+
+@njit(cache=True)
+def domain_costs(p: Arrays, x: Bits, g: Floats, members: Integers, part: Integers, count: int) -> tuple[Floats, Floats]:
+    """What flipping whole parts costs in a quadratic polynomial: linear ``(count,)`` and strictly upper couplings."""
+    place = np.full(len(x), -1, dtype=np.int64)
+    for a in range(len(members)):
+        place[members[a]] = a
+    linear, couplings = np.zeros(count), np.zeros((count, count))
+    for a in range(len(members)):
+        i = members[a]
+        linear[part[a]] += (1 - 2 * x[i]) * g[i]
+        for k in range(p.start[i], p.start[i + 1]):
+            b = place[p.other[k]]
+            if b > a:
+                both = p.value[k] * (1 - 2 * x[i]) * (1 - 2 * x[p.other[k]])
+                if part[a] == part[b]:
+                    linear[part[a]] += both
+                else:
+                    couplings[min(part[a], part[b]), max(part[a], part[b])] += both
+    return linear, couplings
+
+
+@njit(cache=True)
 def keeps(p: Arrays, i: int, x: Bits, activity: Floats) -> bool:
     """Whether a flip of bit i leaves no constraint worse off than it is, or than met."""
     d = 1 - 2 * x[i]

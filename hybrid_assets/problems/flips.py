@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 COUPLING_MEMBERS = 10
 #: A broken constraint costs this many times what any bit of the block can gain.
 CHARGE = 2.0
+#: Members per part of a domain block.
+DOMAIN_SIZES = (2, 4, 8, 16)
 #: Gains below this share of the polynomial's largest term are rounding.
 ROUNDING = 1e-10
 
@@ -39,16 +41,25 @@ class Derived:
     values: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Domains:
+    """The move of a block whose bits flip whole parts: variables ``places`` ``(m,)`` and the ``part`` of each."""
+
+    places: np.ndarray
+    part: np.ndarray
+
+
 class FlipLandscape(Landscape):
     """A family walked over the bits of ``family.model(instance)``; a state's data are those bits, int8, shape ``(n,)``.
 
     Blocks are the program conditioned on all other bits: exact where no constraint is charged. An equality whose part
     in the block reduces to exactly-one becomes a group; any other constraint that the block could break is charged
     with a square penalty (see ``flip_loops.charges``), and what is broken all the same is repaired by ``complete``.
-    Unconstrained variables cost one pass over the block's couplings, choosing them one pass over the variables.
+    Without constraints and higher terms there are also blocks whose bits flip whole parts of a cluster (``domain``):
+    exact as well, and large steps for few bits. Unconstrained variables cost one pass over the block's couplings, choosing them one pass over the variables.
     """
 
-    kinds = ("cluster", "impact", "constraint", "random")
+    kinds = ("cluster", "domain", "impact", "constraint", "random")
 
     def __init__(self, family: ProblemFamily, instance: Instance, faithful: bool = False) -> None:
         """Build the arrays of the program.
@@ -152,7 +163,9 @@ class FlipLandscape(Landscape):
     # -- blocks --------------------------------------------------------------------------------------------------
 
     def block(self, state: State, kind: str, size: int, rng: np.random.Generator) -> Block | None:
-        """The program over a few chosen bits, conditioned on the others."""
+        """The program over a few chosen bits, conditioned on the others, or over flips of domains."""
+        if kind == "domain":
+            return self._domain_block(state, size, rng)
         chosen = self._chosen(state, kind, min(size, len(state.data)), rng)
         if chosen is None or len(chosen) < 2:
             return None
@@ -185,6 +198,26 @@ class FlipLandscape(Landscape):
         offset = state.cost - here
         return Block(kind, linear, couplings, offset, current, groups, higher, self.faithful and not charged, chosen)
 
+    def _domain_block(self, state: State, size: int, rng: np.random.Generator) -> Block | None:
+        """Bit a flips part a of a cluster; ``None`` with constraints or higher terms."""
+        p = self.arrays
+        if len(p.low) or len(p.term_value) or not self.faithful:
+            return None
+        from hybrid_assets.problems import flip_loops
+
+        members = self._cluster(state, min(len(state.data), size * int(rng.choice(DOMAIN_SIZES))), rng)
+        if members is None or len(members) < 2:
+            return None
+        part = flip_loops.domains(p, state.data, members, size, int(rng.integers(1, 2**62)))
+        # a cluster in more pieces than there are bits loses the last of them
+        members, part = members[part < size], part[part < size]
+        count = int(part.max()) + 1
+        if count < 2:
+            return None
+        linear, couplings = flip_loops.domain_costs(p, state.data, state.cache.fields, members, part, count)
+        current = np.zeros(count, dtype=np.int8)
+        return Block("domain", linear, couplings, state.cost, current, move=Domains(members, part))
+
     def _chosen(self, state: State, kind: str, size: int, rng: np.random.Generator) -> np.ndarray | None:
         """Different variables of a block, int64; ``None`` where the neighbourhood has none."""
         n = len(state.data)
@@ -192,18 +225,23 @@ class FlipLandscape(Landscape):
             return rng.choice(n, size, replace=False, shuffle=False)
         if kind == "constraint":
             return self._constrained(state, size, rng)
-        undecided = np.abs(state.cache.fields) / self._weight
         if kind == "impact":
+            undecided = np.abs(state.cache.fields) / self._weight
             # the least decided of a random part, so that blocks differ while the state does not
             part = min(n, int(2 * size * (n / (2 * size)) ** rng.random()) if n > 2 * size else n)
             pool = rng.choice(n, max(part, size), replace=False, shuffle=False)
             return pool[np.argpartition(undecided[pool], size - 1)[:size]]
+        return self._cluster(state, size, rng)
+
+    def _cluster(self, state: State, size: int, rng: np.random.Generator) -> np.ndarray | None:
+        """A connected cluster around a random or an undecided variable."""
         start, other, pull = self._pulls
         if not len(other):
             return None
         from hybrid_assets.problems import flip_loops
 
-        pool = rng.integers(0, n, int(rng.choice([1, 8])))
+        undecided = np.abs(state.cache.fields) / self._weight
+        pool = rng.integers(0, len(undecided), int(rng.choice([1, 8])))
         seed = int(pool[np.argmin(undecided[pool])])
         return flip_loops.grown(start, other, pull, undecided + undecided.mean() + 1e-12, seed, rng.random(size))
 
@@ -250,6 +288,11 @@ class FlipLandscape(Landscape):
         from hybrid_assets.problems import flip_loops
 
         x = state.data.copy()
+        if isinstance(block.move, Domains):
+            g = state.cache.fields.copy()
+            chosen = block.move.places[bits[block.move.part] == 1]
+            cost = flip_loops.flips(self.arrays, chosen, 1 - x[chosen], x, g, state.cache.activity)
+            return Step(State(x, state.cost + cost, True, Derived(g, state.cache.activity)))
         if not self.faithful or not state.feasible:
             x[block.move] = bits
             new, changed = self._settled(x)

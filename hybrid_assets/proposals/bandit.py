@@ -28,33 +28,36 @@ class Bandit:
 
     def __init__(self, kinds: Sequence[str], sizes: Sequence[int], metered: Metered) -> None:
         self.choices = [(kind, size) for kind in kinds for size in sizes]
-        self._mean = np.full(len(self.choices), np.nan)
-        self._empty = np.zeros(len(self.choices), dtype=np.int64)
-        self._cost = np.array([cost(size, metered) for _, size in self.choices])
+        self._mean: list[float | None] = [None] * len(self.choices)
+        self._empty = [0] * len(self.choices)
+        self._cost = [cost(size, metered) for _, size in self.choices]
 
     def choose(self, rng: np.random.Generator) -> int | None:
         """The index of a choice; ``None`` when none of them has a block to offer."""
-        alive = np.flatnonzero(self._empty < TRIES)
-        if not len(alive):
+        alive = [k for k, misses in enumerate(self._empty) if misses < TRIES]
+        if not alive:
             return None
-        new = alive[np.isnan(self._mean[alive])]
-        if len(new):
-            return int(new[rng.integers(len(new))])
-        value = self._mean[alive] / self._cost[alive]
-        total = float(value.sum())
-        even = 1.0 / len(alive)
-        chances = np.cumsum((1 - EVEN) * value / total + EVEN * even if total > 0 else np.full(len(alive), even))
-        return int(alive[min(np.searchsorted(chances, rng.random() * chances[-1], side="right"), len(alive) - 1)])
+        new = [k for k in alive if self._mean[k] is None]
+        if new:
+            return new[rng.integers(len(new))]
+        worth = [(self._mean[k] or 0.0) / self._cost[k] for k in alive]
+        total, left = sum(worth), float(rng.random())
+        for k, value in zip(alive, worth, strict=True):
+            share = EVEN if total > 0 else 1.0
+            left -= share / len(alive) + (1 - share) * (value / total if total > 0 else 0.0)
+            if left < 0:
+                return k
+        return alive[-1]
 
     def empty(self, choice: int) -> None:
         """The choice had no block."""
-        if np.isnan(self._mean[choice]):
+        if self._mean[choice] is None:
             self._empty[choice] += 1
 
     def learn(self, choice: int, reward: float) -> None:
         """Take a reward (not negative) into account."""
         known = self._mean[choice]
-        self._mean[choice] = reward if np.isnan(known) else known + NEWEST * (reward - known)
+        self._mean[choice] = reward if known is None else known + NEWEST * (reward - known)
         self._empty[choice] = 0
 
 

@@ -142,8 +142,7 @@ class Walk:
         self._turn()
         trip: list[tuple[Block, int]] = []
         for _ in range(TRIES * (self.settings.batch + len(self._bandit.choices))):
-            choice = self._bandit.choose(self._rng)
-            if choice is None or len(trip) == self.settings.batch:
+            if len(trip) == self.settings.batch or (choice := self._bandit.choose(self._rng)) is None:
                 break
             kind, size = self._bandit.choices[choice]
             block = self.landscape.block(self.state, kind, size, self._rng)
@@ -153,7 +152,7 @@ class Walk:
             self.counts.evaluations += block.evaluations
             if not any(_meet(block, other) for other, _ in trip):
                 trip.append((block, choice))
-        self._joint = len(trip) > 1 and not all(_is_places(block) for block, _ in trip)
+        self._joint = len(trip) > 1 and any(_places(block) is None for block, _ in trip)
         self._trip, self._asked = trip, self.state
         return [block for block, _ in trip]
 
@@ -302,11 +301,13 @@ def _more(one: PostProcessing, other: PostProcessing) -> PostProcessing:
     return max(one, other, key=_ORDER.index)
 
 
-def _is_places(block: Block) -> bool:
-    """Whether the block's move is an array of the positions that its bits stand for."""
-    return isinstance(block.move, np.ndarray) and block.move.dtype.kind == "i" and block.move.ndim == 1
+def _places(block: Block) -> np.ndarray | None:
+    """The positions that a block may change, where its move says so: itself an array of them, or with ``places``."""
+    found = getattr(block.move, "places", block.move)
+    return found if isinstance(found, np.ndarray) and found.dtype.kind == "i" and found.ndim == 1 else None
 
 
 def _meet(one: Block, other: Block) -> bool:
     """Whether two blocks share a position, where that can be told."""
-    return _is_places(one) and _is_places(other) and bool(np.isin(one.move, other.move).any())
+    ours, theirs = _places(one), _places(other)
+    return ours is not None and theirs is not None and bool(np.isin(ours, theirs).any())
