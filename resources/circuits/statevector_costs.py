@@ -17,8 +17,9 @@ import numpy as np
 F = TypeVar("F", bound=Callable[..., Any])
 Array = np.ndarray
 
-#: States per partial sum: sums run in double over so many states, then over the partial sums.
-BLOCK = 1024
+#: States per partial sum: sums run in double over so many states, then over the partial sums. A read-out searches the
+#: partial sums and then one of these blocks, so they are short.
+BLOCK = 128
 #: Below this share of the mean a standard deviation is rounding.
 ROUNDING = 1e-13
 
