@@ -76,7 +76,8 @@ class CpSat(ClassicalSolver):
             solver.parameters.max_time_in_seconds = max(0.01, record.left)
             status = solver.solve(model, Improvements())
             branches = solver.num_branches
-            if status in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.UNKNOWN):
+            # an unknown status may come with a bound of 0 that nobody proved
+            if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
                 proven = solver.best_objective_bound / scale - error + float(bqm.offset)
                 bound = max(bound, proven) if np.isfinite(proven) else bound
         exact = task.family.exact_program

@@ -13,7 +13,7 @@ import numpy as np
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.cpsat import whole_coefficients
 from hybrid_assets.solvers.linearized import Linearized, Row
-from hybrid_assets.solvers.program_search import ProgramSearch, takes_programs
+from hybrid_assets.solvers.program_search import EVERY, ProgramSearch, takes_programs
 
 if TYPE_CHECKING:
     from ortools.sat.python import cp_model
@@ -36,7 +36,8 @@ class CpSatProgram(ClassicalSolver):
         return takes_programs(family)
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
-        """Minimize the program within the budget.
+        """Minimize the program within the budget; a model that cannot be built in half of it keeps the start and the
+        sum of all negative terms.
 
         Raises:
             InputError: the program would be too large to hold.
@@ -50,7 +51,7 @@ class CpSatProgram(ClassicalSolver):
         program = search.linearized()
         if program is not None:
             bound = program.floor
-            model, bits, exact, scale, error = _model(program, search.hint(program))
+            model, bits, exact, scale, error = _model(program, search)
 
             class Improvements(cp_model.CpSolverSolutionCallback):
                 """Records each solution when it is found."""
@@ -60,7 +61,7 @@ class CpSatProgram(ClassicalSolver):
                     if search.objective is not None and task.reached(search.objective):
                         self.stop_search()
 
-            if not search.done:
+            if model is not None and not search.done:
                 solver = cp_model.CpSolver()
                 solver.parameters.num_workers = 1
                 solver.parameters.linearization_level = 2
@@ -69,7 +70,8 @@ class CpSatProgram(ClassicalSolver):
                 status = solver.solve(model, Improvements())
                 branches = solver.num_branches
                 infeasible = exact and status == cp_model.INFEASIBLE
-                if exact and status in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.UNKNOWN):
+                # an unknown status may come with a bound of 0 that nobody proved
+                if exact and status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
                     proven = solver.best_objective_bound / scale - error + program.offset
                     bound = max(bound, proven) if np.isfinite(proven) else bound
         return search.result(
@@ -102,22 +104,29 @@ def whole_row(row: Row) -> tuple[np.ndarray, int | None, int | None, bool]:
 
 
 def _model(
-    program: Linearized, hint: np.ndarray | None
-) -> tuple[cp_model.CpModel, list[cp_model.IntVar], bool, float, float]:
-    """The model, the program's bits, whether its constraints are exact, the objective's scale and rounding error."""
+    program: Linearized, search: ProgramSearch
+) -> tuple[cp_model.CpModel | None, list[cp_model.IntVar], bool, float, float]:
+    """The model (``None``: half the budget is gone before it stands), the program's bits, whether its constraints are
+    exact, the objective's scale and rounding error."""
     from ortools.sat.python import cp_model
 
+    nothing_yet: tuple[None, list[cp_model.IntVar], bool, float, float] = (None, [], False, 1.0, 0.0)
     model = cp_model.CpModel()
-    variables = [model.new_bool_var("") for _ in range(len(program.cost))]
+    variables = [model.new_bool_var("") for _ in range(program.binaries)]
     for k, indices in enumerate(program.products):
-        product, factors = variables[program.binaries + k], [variables[i] for i in indices]
+        if k % EVERY == 0 and search.late:
+            return nothing_yet
+        product, factors = model.new_bool_var(""), [variables[i] for i in indices]
+        variables.append(product)
         if program.from_below[k]:
             model.add_bool_or(*(~factor for factor in factors), product)
         if program.from_above[k]:
             for factor in factors:
                 model.add_implication(product, factor)
     exact, nothing = True, model.new_constant(0)
-    for row in program.rows:
+    for k, row in enumerate(program.rows):
+        if k % EVERY == 0 and search.late:
+            return nothing_yet
         whole, low, high, same = whole_row(row)
         exact = exact and same
         # a constant of zero, so that a row without columns is an expression too
@@ -129,6 +138,7 @@ def _model(
                 model.add(body >= low)
             if high is not None:
                 model.add(body <= high)
+    hint = search.hint(program)
     if hint is not None:
         for variable, value in zip(variables, np.rint(hint).astype(int).tolist(), strict=True):
             model.add_hint(variable, value)

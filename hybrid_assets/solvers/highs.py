@@ -6,13 +6,14 @@ share (``program_search``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.linearized import Linearized, scale_of
-from hybrid_assets.solvers.program_search import ProgramSearch, takes_programs
+from hybrid_assets.solvers.program_search import EVERY, ProgramSearch, takes_programs
 
 if TYPE_CHECKING:
     from highspy import Highs, HighsLp
@@ -32,7 +33,8 @@ class HighsProgram(ClassicalSolver):
         return takes_programs(family)
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
-        """Minimize the program within the budget; the bound is HiGHS's, or the sum of all negative terms.
+        """Minimize the program within the budget; the bound is HiGHS's, or the sum of all negative terms. A model that
+        cannot be built in half the budget keeps the start and that sum.
 
         Raises:
             InputError: the program would be too large to hold.
@@ -46,7 +48,7 @@ class HighsProgram(ClassicalSolver):
             bound = program.floor
             scale = scale_of(program)
             solver = _loaded(program, scale, search, seed)
-            if not search.done:
+            if solver is not None and not search.done:
                 solver.setOptionValue("time_limit", search.left)
                 solver.solve()
                 status, info = solver.getModelStatus(), solver.getInfo()
@@ -72,7 +74,7 @@ def within_nodes(program: Linearized, nodes: int) -> tuple[np.ndarray | None, bo
     solver = highspy.Highs()
     for option, value in {"output_flag": False, "threads": 1, "random_seed": 0, "mip_max_nodes": nodes}.items():
         solver.setOptionValue(option, value)
-    solver.passModel(_model(program, scale_of(program)))
+    solver.passModel(_model(program, scale_of(program), lambda: False))
     solver.solve()
     if solver.getInfo().primal_solution_status != 2:
         return None, solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible
@@ -80,16 +82,20 @@ def within_nodes(program: Linearized, nodes: int) -> tuple[np.ndarray | None, bo
     return np.rint(point).astype(np.int8), False
 
 
-def _loaded(program: Linearized, scale: float, search: ProgramSearch, seed: int) -> Highs:
-    """HiGHS with the model, the hint and callbacks that record improvements and stop at the target."""
+def _loaded(program: Linearized, scale: float, search: ProgramSearch, seed: int) -> Highs | None:
+    """HiGHS with the model, the hint and callbacks that record improvements and stop at the target; ``None`` when half
+    the budget is gone before it stands."""
     import highspy
 
+    model = _model(program, scale, lambda: search.late)
+    if model is None:
+        return None
     solver = highspy.Highs()
     solver.setOptionValue("output_flag", False)
     solver.setOptionValue("threads", 1)
     solver.setOptionValue("mip_rel_gap", 0.0)
     solver.setOptionValue("random_seed", seed % 2**31)
-    solver.passModel(_model(program, scale))
+    solver.passModel(model)
     hint = search.hint(program)
     if hint is not None:
         solver.setSolution(len(hint), np.arange(len(hint), dtype=np.int32), hint)
@@ -106,7 +112,7 @@ def _loaded(program: Linearized, scale: float, search: ProgramSearch, seed: int)
     return solver
 
 
-def _model(program: Linearized, scale: float) -> HighsLp:
+def _model(program: Linearized, scale: float, late: Callable[[], bool]) -> HighsLp | None:
     """All columns integer; the program's rows, then the sides of every product that need holding."""
     import highspy
 
@@ -115,6 +121,8 @@ def _model(program: Linearized, scale: float) -> HighsLp:
     coefficients = [row.coefficients for row in program.rows]
     low, high = [row.low for row in program.rows], [row.high for row in program.rows]
     for k, indices in enumerate(program.products):
+        if k % EVERY == 0 and late():
+            return None
         members = np.array(indices, dtype=np.int64)
         if program.from_below[k]:
             # product ≥ sum of its factors − (their number − 1)

@@ -20,6 +20,8 @@ from resources.failures import InputError
 CLOSED = 1e-9
 #: By how much a bound may pass a solution for the tolerances of floating-point solvers; more is a contradiction.
 ROUNDING = 1e-6
+#: Products and rows that are put into a model between two looks at the clock.
+EVERY = 1_000
 
 
 def takes_programs(family: str) -> bool:
@@ -59,6 +61,11 @@ class ProgramSearch:
     def done(self) -> bool:
         """Whether the budget is spent or the proven target reached."""
         return self.left <= 0 or (self.objective is not None and self.task.reached(self.objective))
+
+    @property
+    def late(self) -> bool:
+        """Whether half the budget is gone: no time to solve what is not built by then."""
+        return self.left < self.budget / 2
 
     @property
     def sign(self) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.linearized import Linearized, scale_of
-from hybrid_assets.solvers.program_search import ProgramSearch, takes_programs
+from hybrid_assets.solvers.program_search import EVERY, ProgramSearch, takes_programs
 
 if TYPE_CHECKING:
     from pyscipopt import Model
@@ -32,7 +32,8 @@ class ScipProgram(ClassicalSolver):
         return takes_programs(family)
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
-        """Minimize the program within the budget; the bound is SCIP's, or the sum of all negative terms.
+        """Minimize the program within the budget; the bound is SCIP's, or the sum of all negative terms. A model that
+        cannot be built in half the budget keeps the start and that sum.
 
         Raises:
             InputError: the program would be too large to hold.
@@ -47,7 +48,7 @@ class ScipProgram(ClassicalSolver):
             bound = program.floor
             scale = scale_of(program)
             variables = _fill(model, program, scale, search, seed)
-            if not search.done:
+            if variables is not None and not search.done:
                 model.setParam("limits/time", search.left)
                 model.optimize()
                 infeasible, nodes = model.getStatus() == "infeasible", int(model.getNTotalNodes())
@@ -60,8 +61,12 @@ class ScipProgram(ClassicalSolver):
         )
 
 
-def _fill(model: Model, program: Linearized, scale: float, search: ProgramSearch, seed: int) -> list[Any]:
-    """Put the program, the hint and a handler of new incumbents into an empty model; its variables, one per column."""
+def _fill(model: Model, program: Linearized, scale: float, search: ProgramSearch, seed: int) -> list[Any] | None:
+    """Put the program, the hint and a handler of new incumbents into an empty model.
+
+    Returns:
+        its variables, one per column; ``None`` when half the budget is gone before it stands.
+    """
     from pyscipopt import quicksum
 
     model.hideOutput()
@@ -69,10 +74,16 @@ def _fill(model: Model, program: Linearized, scale: float, search: ProgramSearch
     model.setParam("numerics/feastol", 1e-9)
     model.setParam("numerics/dualfeastol", 1e-9)
     model.setParam("randomization/randomseedshift", seed % 2**31)
-    variables = [model.addVar(vtype="B", obj=float(c) * scale) for c in program.cost]
+    cost = (program.cost * scale).tolist()
+    variables = [model.addVar(vtype="B", obj=c) for c in cost[: program.binaries]]
     for k, indices in enumerate(program.products):
-        model.addConsAnd([variables[i] for i in indices], variables[program.binaries + k])
-    for row in program.rows:
+        if k % EVERY == 0 and search.late:
+            return None
+        variables.append(model.addVar(vtype="B", obj=cost[program.binaries + k]))
+        model.addConsAnd([variables[i] for i in indices], variables[-1])
+    for k, row in enumerate(program.rows):
+        if k % EVERY == 0 and search.late:
+            return None
         body = quicksum(
             float(c) * variables[column] for c, column in zip(row.coefficients, row.columns.tolist(), strict=True)
         )
