@@ -115,8 +115,8 @@ class JobShop(ScheduleFamily):
         after a descent over N6 moves."""
         from hybrid_assets.problems import jobshop_kernels as kernels
 
-        jobs, machines, durations = arrays["jobs"], arrays["machines"], arrays["durations"]
-        offsets, best = machine_offsets(machines), (-1, np.empty(0, dtype=np.int64))
+        jobs, durations = arrays["jobs"], arrays["durations"]
+        (machines, offsets), best = lanes(arrays), (-1, np.empty(0, dtype=np.int64))
         for priority in priority_rules(project):
             sequence = kernels.dispatched(priority[:-1], jobs, machines, durations, offsets)
             sequence = kernels.descent(sequence, offsets, jobs, machines, durations, DESCENT)[0]
@@ -151,9 +151,15 @@ class JobShop(ScheduleFamily):
         return gantt(instance, solutions, rows, names, a["jobs"])
 
 
-def machine_offsets(machines: np.ndarray) -> np.ndarray:
-    """Where each machine's operations begin in a sequence, and the total; int64."""
-    return np.concatenate([[0], np.cumsum(np.bincount(machines))]).astype(np.int64)
+def lanes(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """What sequences are made of: the machine of each operation, and where each one's operations begin (and the total).
+
+    An operation of no time occupies no machine, so it has one of its own behind the real ones.
+    """
+    machines = arrays["machines"].copy()
+    idle = np.flatnonzero(arrays["durations"] == 0)
+    machines[idle] = machines.max() + 1 + np.arange(len(idle))
+    return machines, np.concatenate([[0], np.cumsum(np.bincount(machines))]).astype(np.int64)
 
 
 def priority_rules(project: Project) -> list[np.ndarray]:

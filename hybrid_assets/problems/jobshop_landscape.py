@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_assets.problems.base import Instance
-from hybrid_assets.problems.jobshop import machine_offsets, priority_rules
+from hybrid_assets.problems.jobshop import lanes, priority_rules
 from hybrid_assets.problems.landscape import Block, MoveLandscape, State, Step
 from hybrid_assets.problems.move_expansion import expansion, pairs
 
@@ -39,8 +39,8 @@ class JobShopLandscape(MoveLandscape):
 
         self._kernels = jobshop_kernels
         a = instance.arrays
-        self._jobs, self._machines, self._durations = a["jobs"], a["machines"], a["durations"]
-        self._offsets = machine_offsets(self._machines)
+        self._jobs, self._durations = a["jobs"], a["durations"]
+        self._machines, self._offsets = lanes(a)
         self._project = family.project(instance)
 
     def _state(self, sequence: np.ndarray) -> State:

@@ -56,8 +56,8 @@ def _active(task: SolveTask, record: ScheduleRecord, project: Project, rng: np.r
     from hybrid_assets.problems import jobshop_kernels as kernels
 
     a, rules = task.instance.arrays, jobshop.priority_rules(project)
-    jobs, machines, durations = a["jobs"], a["machines"], a["durations"]
-    offsets = jobshop.machine_offsets(machines)
+    jobs, durations = a["jobs"], a["durations"]
+    machines, offsets = jobshop.lanes(a)
     count = 0
     while not record.done:
         priority = _noisy(rules[count % len(rules)], count // len(rules), rng)[:-1]

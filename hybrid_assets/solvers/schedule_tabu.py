@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hybrid_assets.problems.jobshop import JobShop, machine_offsets, priority_rules
+from hybrid_assets.problems.jobshop import JobShop, lanes, priority_rules
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.schedule_search import ScheduleRecord, heuristic_start, project_of
 
@@ -53,8 +53,8 @@ def _searches(
     from hybrid_assets.solvers import jobshop_tabu_kernel as search
 
     a = task.instance.arrays
-    jobs, machines, durations = a["jobs"], a["machines"], a["durations"]
-    offsets = machine_offsets(machines)
+    jobs, durations = a["jobs"], a["durations"]
+    machines, offsets = lanes(a)
     patience = max(100, min(_PATIENCE, _WORK // len(jobs)))
     target = record.bound if task.target is None else max(record.bound, int(task.target))
     population: list[tuple[int, np.ndarray]] = []

@@ -247,7 +247,7 @@ def test_rules_prefer_what_is_urgent() -> None:
 # -- solvers -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(projects(5))
 def test_proofs_hold_against_enumeration(instance: Instance) -> None:
     best, task = enumerated(instance), SolveTask(FAMILY, instance)
