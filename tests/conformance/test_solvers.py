@@ -18,6 +18,7 @@ from hybrid_assets.problems.marketsplit import MarketSplit
 from hybrid_assets.problems.maxcut import MaxCut
 from hybrid_assets.problems.mis import Mis
 from hybrid_assets.problems.portfolio import Portfolio, PortfolioOptions
+from hybrid_assets.problems.program import MathematicalProgram
 from hybrid_assets.problems.qap import Qap
 from hybrid_assets.problems.qubo import Qubo
 from hybrid_assets.problems.tsp import Tsp
@@ -25,6 +26,7 @@ from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.conformance import SolverConformance
 from hybrid_assets.solvers.swap_greedy import SwapGreedy
 from tests.conformance.test_families import port
+from tests.unit import program_examples
 
 
 def task(family: ProblemFamily, content: bytes, **options: object) -> SolveTask:
@@ -99,6 +101,10 @@ def splits() -> list[SolveTask]:
     ]
 
 
+def programs() -> list[SolveTask]:
+    return [task(MathematicalProgram(), content) for content in program_examples.ALL]
+
+
 class PortfolioSuite(SolverConformance):
     name: str
 
@@ -137,13 +143,22 @@ class TestCpSat(GraphSuite):
 class TestHighs(GraphSuite):
     name, exact, budget = "highs", True, 20.0
 
+    def tasks(self) -> Sequence[SolveTask]:
+        return graphs() + programs()
+
 
 class TestScipProgram(GraphSuite):
     name, exact, budget = "scip-program", True, 20.0
 
+    def tasks(self) -> Sequence[SolveTask]:
+        return graphs() + programs()
+
 
 class TestCpSatProgram(GraphSuite):
     name, exact, budget = "cpsat-program", True, 20.0
+
+    def tasks(self) -> Sequence[SolveTask]:
+        return graphs() + programs()
 
 
 class TestAnnealing(GraphSuite):
