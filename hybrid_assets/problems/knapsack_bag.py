@@ -96,7 +96,7 @@ class Bag:
         """The bag of some bits (copied), feasible or not."""
         items = instance if isinstance(instance, Items) else Items.of(instance)
         bits = np.array(x, dtype=np.int8)
-        gains = items.values + (items.pairs @ bits if len(items.pairs) else 0.0)
+        gains = items.values + (items.pairs @ bits.astype(np.float64) if len(items.pairs) else 0.0)
         return cls(items, bits, gains, items.capacities - bits.astype(np.int64) @ items.weights)
 
     @classmethod
@@ -118,7 +118,7 @@ class Bag:
     @property
     def value(self) -> float:
         """Σ v_i x_i + Σ_{i<j} p_ij x_i x_j."""
-        return float(0.5 * (self.items.values + self.gains) @ self.x)
+        return float(0.5 * (self.items.values + self.gains) @ self.x.astype(np.float64))
 
     def prices(self) -> np.ndarray:
         """Price per weight of every capacity at the present gains."""

@@ -220,7 +220,7 @@ def rebuild(
     cold: float,
     rng: np.random.Generator,
 ) -> float:
-    """Walk from one maximal choice to the next; ``x`` becomes the best of them. Linear values only.
+    """Walk from one maximal choice to the next; ``x`` and ``room`` become those of the best. Linear values only.
 
     A step flips one to five items near ``border``, then drops from the end of ``order`` and adds from its beginning
     (the repair of Chu & Beasley 1998), never the flipped ones; Metropolis rule, temperature falling geometrically.
@@ -238,7 +238,7 @@ def rebuild(
     value = 0.0
     for i in range(len(x)):
         value += values[i] * x[i]
-    best, top = x.copy(), value
+    best, best_room, top = x.copy(), room.copy(), value
     for step in range(1, steps + 1):
         temperature = hot * (cold / hot) ** (step / steps)
         _copy(x, trial)
@@ -280,6 +280,8 @@ def rebuild(
             value = new
             if value > top:
                 _copy(x, best)
+                _copy(room, best_room)
                 top = value
     _copy(best, x)
+    _copy(best_room, room)
     return top

@@ -126,7 +126,10 @@ def matrix(instance: Instance) -> Figure:
     a = instance.arrays
     figure = small_figure(6.4, 3.2)
     axes = figure.add_subplot()
-    shown = axes.imshow(a["matrix"], aspect="auto", cmap="viridis", interpolation="nearest")
+    m, n = a["matrix"].shape
+    extent = (0.5, n + 0.5, m + 0.5, 0.5)
+    shown = axes.imshow(a["matrix"], aspect="auto", cmap="viridis", interpolation="nearest", extent=extent)
+    axes.yaxis.get_major_locator().set_params(integer=True)
     figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.04)
     axes.set_xlabel("retailer")
     axes.set_ylabel("row")

@@ -198,6 +198,25 @@ def test_descent_reaches_a_swap_optimum() -> None:
             assert not after.feasible or after.objective <= -state.cost
 
 
+def test_loops_keep_room_and_gains() -> None:
+    """Several parts of one run: what a loop leaves behind is what the next one counts on."""
+    from hybrid_assets.problems.knapsack_loops import rebuild
+
+    rng = np.random.default_rng(6)
+    text = "\n".join(["1", "40 2 0", *(" ".join(map(str, rng.integers(1, 60, 40))) for _ in range(3)), "300 280"])
+    for instance in (*instances(text), *instances(PAIRS)):
+        bag = Bag.greedy(instance, rng)
+        items, order = bag.items, bag.items.fitting
+        for _ in range(5):
+            if not len(items.pairs):
+                rebuild(bag.x, items.values, items.weights, bag.room, order, 20, 8.0, 300, 50.0, 20.0, rng)
+            bag.anneal(300, 20.0, 10.0, rng)
+            fresh = Bag.of(items, bag.x)
+            assert np.array_equal(bag.room, fresh.room)
+            assert np.allclose(bag.gains, fresh.gains)
+            assert bag.room.min() >= 0
+
+
 def test_blocks_point_below_the_capacity() -> None:
     """The best bits of a block are feasible, or nearly: the penalty does not ask for what cannot be."""
     rng = np.random.default_rng(4)
