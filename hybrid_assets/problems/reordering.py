@@ -4,7 +4,8 @@ Here: the one-hot sub-program, how its bits become an order, and how bits that a
 positions to choose (``tour``, ``fleet``).
 
 Bit ``r·k + c`` puts the place of the c-th chosen position into the r-th. The length is a sum over neighbouring
-positions, so that k² binaries with one group for each position say it exactly; a place in two positions costs a penalty.
+positions, so that k² binaries with one group for each position say it exactly; a place in two positions costs a
+penalty.
 """
 
 from __future__ import annotations

@@ -140,6 +140,9 @@ def _try_pair(problem, routes, counts, route_of, place, a, b, one, two, polish):
     if ra != rb:
         more, excess = route_measure(problem, routes[rb], cb)
         far, charge = far + more, charge + excess
+    if charge == 0 and not polish:
+        return False, 0, 0, 0
+    if ra != rb:
         for size in range(1, min(3, ca - pa) + 1):
             _without(routes[ra], ca, pa, size, one)
             for turned in range(1 if size == 1 else 2):

@@ -6,7 +6,7 @@ Here: the instance as PyVRP's data, its run within the budget. Not here: other h
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -81,15 +81,18 @@ def _data(instance: Instance) -> ProblemData:
     distance = np.ascontiguousarray(instance.arrays["distance"])
     count = len(distance)
     places = instance.arrays.get("places", np.zeros((count, 2)))
+    # its annotations are no types of numpy
+    lengths: list[Any] = [distance]
+    durations: list[Any] = [np.zeros_like(distance)]
     locations = [Location(float(x), float(y)) for x, y in places]
     if "capacity" not in instance.arrays:
         clients = [Client(location=k) for k in range(1, count)]
-        return ProblemData(locations, clients, [Depot(0)], [VehicleType(1)], [distance], [np.zeros_like(distance)])
+        return ProblemData(locations, clients, [Depot(0)], [VehicleType(1)], lengths, durations)
     _, demand, ready, due, service, limits = problem_of(instance)
     vehicles = VehicleType(min(int(instance.settings["vehicles"]), instance.size), [int(limits[0])])
     if not limits[3]:
         clients = [Client(location=k, delivery=[int(demand[k])]) for k in range(1, count)]
-        return ProblemData(locations, clients, [Depot(0)], [vehicles], [distance], [np.zeros_like(distance)])
+        return ProblemData(locations, clients, [Depot(0)], [vehicles], lengths, durations)
     clients = [
         Client(
             location=k,
@@ -101,4 +104,4 @@ def _data(instance: Instance) -> ProblemData:
         for k in range(1, count)
     ]
     depot = Depot(0, int(ready[0]), int(due[0]))
-    return ProblemData(locations, clients, [depot], [vehicles], [distance], [distance])
+    return ProblemData(locations, clients, [depot], [vehicles], lengths, lengths)
