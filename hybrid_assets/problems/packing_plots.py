@@ -129,7 +129,7 @@ def matrix(instance: Instance) -> Figure:
     m, n = a["matrix"].shape
     extent = (0.5, n + 0.5, m + 0.5, 0.5)
     shown = axes.imshow(a["matrix"], aspect="auto", cmap="viridis", interpolation="nearest", extent=extent)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_yticks(np.arange(1, m + 1, max(1, m // 10)))
     figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.04)
     axes.set_xlabel("retailer")
     axes.set_ylabel("row")
