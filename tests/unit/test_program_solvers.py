@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import dimod
@@ -32,6 +34,7 @@ from hybrid_assets.solvers.program_search import ProgramSearch
 from hybrid_assets.solvers.scip_program import ScipProgram
 from resources.failures import InputError
 
+SHARED = os.environ.get("HYBRID_INSTANCES")
 SOLVERS: tuple[type[ClassicalSolver], ...] = (HighsProgram, ScipProgram, CpSatProgram)
 
 
@@ -291,3 +294,15 @@ def test_a_model_that_takes_too_long_to_build_leaves_the_start(
     assert result.status == "feasible"
     assert len(result.trajectory) == 1
     assert result.bound == Linearized.of(family.program).floor
+
+
+@pytest.mark.skipif(SHARED is None, reason="HYBRID_INSTANCES is not set")
+@pytest.mark.parametrize("name", ["highs", "scip-program", "cpsat-program"])
+def test_recorded_optima_are_proven(name: str) -> None:
+    assert SHARED is not None
+    family = registry.family("knapsack")
+    recorded = (3800, 8706.1, 4015, 6120, 12400, 10618, 16537)
+    raws = family.read(SourceFile.open(Path(SHARED) / "packing" / "mknap" / "mknap1.txt"))
+    for raw, best in zip(raws, recorded, strict=True):
+        result = registry.solver(name).solve(SolveTask(family, family.normalize(raw, family.options(), "m")), 120.0, 0)
+        assert (result.status, result.objective) == ("optimal", pytest.approx(best, rel=1e-9))
