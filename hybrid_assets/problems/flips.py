@@ -56,7 +56,8 @@ class FlipLandscape(Landscape):
     in the block reduces to exactly-one becomes a group; any other constraint that the block could break is charged
     with a square penalty (see ``flip_loops.charges``), and what is broken all the same is repaired by ``complete``.
     Without constraints and higher terms there are also blocks whose bits flip whole parts of a cluster (``domain``):
-    exact as well, and large steps for few bits. Unconstrained variables cost one pass over the block's couplings, choosing them one pass over the variables.
+    exact as well, and large steps for few bits. A block costs one pass over its variables' couplings, choosing it one
+    over the variables.
     """
 
     kinds = ("cluster", "domain", "impact", "constraint", "random")
@@ -203,18 +204,18 @@ class FlipLandscape(Landscape):
         p = self.arrays
         if len(p.low) or len(p.term_value) or not self.faithful:
             return None
-        from hybrid_assets.problems import flip_loops
+        from hybrid_assets.problems import cluster_loops
 
         members = self._cluster(state, min(len(state.data), size * int(rng.choice(DOMAIN_SIZES))), rng)
         if members is None or len(members) < 2:
             return None
-        part = flip_loops.domains(p, state.data, members, size, int(rng.integers(1, 2**62)))
+        part = cluster_loops.domains(p, state.data, members, size, int(rng.integers(1, 2**62)))
         # a cluster in more pieces than there are bits loses the last of them
         members, part = members[part < size], part[part < size]
         count = int(part.max()) + 1
         if count < 2:
             return None
-        linear, couplings = flip_loops.domain_costs(p, state.data, state.cache.fields, members, part, count)
+        linear, couplings = cluster_loops.domain_costs(p, state.data, state.cache.fields, members, part, count)
         current = np.zeros(count, dtype=np.int8)
         return Block("domain", linear, couplings, state.cost, current, move=Domains(members, part))
 
@@ -238,12 +239,12 @@ class FlipLandscape(Landscape):
         start, other, pull = self._pulls
         if not len(other):
             return None
-        from hybrid_assets.problems import flip_loops
+        from hybrid_assets.problems import cluster_loops
 
         undecided = np.abs(state.cache.fields) / self._weight
         pool = rng.integers(0, len(undecided), int(rng.choice([1, 8])))
         seed = int(pool[np.argmin(undecided[pool])])
-        return flip_loops.grown(start, other, pull, undecided + undecided.mean() + 1e-12, seed, rng.random(size))
+        return cluster_loops.grown(start, other, pull, undecided + undecided.mean() + 1e-12, seed, rng.random(size))
 
     def _constrained(self, state: State, size: int, rng: np.random.Generator) -> np.ndarray | None:
         """Variables of one or two constraints, ones and zeros alike where there are more than fit."""

@@ -34,7 +34,7 @@ class WalkSettings:
         batch: disjoint blocks per trip.
         polish: whether states are polished by ``Landscape.polish``.
         polish_evaluations: at most this many ΔE evaluations per polish; 0: twenty per position of the state.
-        hot, cold: first and last temperature of a cycle in units of the measured cost of changing one bit; ``hot`` = 0
+        hot, cold: first and last temperature of a cycle in units of the measured cost of changing one place; ``hot`` = 0
             walks greedily.
         cycle: sweeps of the first cooling (a sweep proposes to every position about once); every further one is twice
             as long and starts from the best state.
@@ -48,7 +48,7 @@ class WalkSettings:
     batch: int = 1
     polish: bool = False
     polish_evaluations: int = 0
-    hot: float = 1.0
+    hot: float = 0.4
     cold: float = 0.1
     cycle: float = 20.0
     trips: int = 0
@@ -178,7 +178,7 @@ class Walk:
                 self.polish()
 
     def _measured(self) -> float:
-        """The median cost of changing one bit, from random answers to random blocks; the unit of temperature."""
+        """The median cost of changing one position, from random answers to random blocks; the unit of temperature."""
         changes = []
         for k in range(PROBES):
             kind = self.landscape.kinds[k % len(self.landscape.kinds)]
@@ -188,7 +188,7 @@ class Walk:
             bits = random_bits(block, 1, self._rng)[0]
             step = self.landscape.apply(self.state, block, bits)
             self.counts.evaluations += block.evaluations + step.evaluations
-            flipped = int(np.sum(bits != block.current))
+            flipped = int(np.sum(step.state.data != self.state.data))
             if flipped and step.state.feasible == self.state.feasible:
                 changes.append(abs(step.state.cost - self.state.cost) / flipped)
         positive = [change for change in changes if change > 0]
