@@ -56,7 +56,8 @@ class KnapsackLandscape(Landscape):
         pool, bag = self.items.fitting, state.cache
         if kind == "border":
             margin = np.abs(bag.gains - self.items.weights @ bag.prices())[pool]
-            pool = pool[np.argsort(margin, kind="stable")[: POOL * size]]
+            nearest = min(POOL * size, len(pool))
+            pool = pool[np.argpartition(margin, nearest - 1)[:nearest]]
         elif kind == "pairs":
             if not len(self.items.pairs):
                 return None
