@@ -1,7 +1,8 @@
 """Compiled loops over the bits of a polynomial with linear constraints.
 
 Here: fields, flips, conditioning, descents, all on plain arrays. Not here: clusters and their domains
-(``cluster_loops``), what the arrays mean to a family or to the engine (``flips``). Imports numba, so it is itself imported only inside functions.
+(``cluster_loops``), what the arrays mean to a family or to the engine (``flips``). Imports numba, so it is itself
+imported only inside functions.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class WalkSettings:
         batch: disjoint blocks per trip.
         polish: whether states are polished by ``Landscape.polish``.
         polish_evaluations: at most this many ΔE evaluations per polish; 0: twenty per position of the state.
-        hot, cold: first and last temperature of a cycle in units of the measured cost of changing one place; ``hot`` = 0
-            walks greedily.
+        hot, cold: first and last temperature of a cycle in units of the measured cost of changing one place; with
+            ``hot`` = 0 the walk is greedy.
         cycle: sweeps of the first cooling (a sweep proposes to every position about once); every further one is twice
             as long and starts from the best state.
         trips: length of the walk where it is known before: then there is one cooling of exactly that length.
