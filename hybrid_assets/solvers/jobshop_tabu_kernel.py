@@ -73,8 +73,9 @@ def _is_tabu(until, step, u, v, after, left, right, jobs):  # type: ignore[no-un
 
 
 @njit(cache=True)
-def tabu(sequence, offsets, jobs, machines, durations, patience, target, seed):  # type: ignore[no-untyped-def]
-    """Tabu search with N6 moves (after Zhang et al. 2007) until ``patience`` steps bring nothing better.
+def tabu(sequence, offsets, jobs, machines, durations, patience, limit, target, seed):  # type: ignore[no-untyped-def]
+    """Tabu search with N6 moves (after Zhang et al. 2007) until ``patience`` steps bring nothing better,
+    or ``limit`` are made.
 
     Every step makes the move with the lowest estimated makespan that restores no recently changed order of two
     operations on a machine, or one that promises a new best; where all are forbidden, a random one.
@@ -92,7 +93,7 @@ def tabu(sequence, offsets, jobs, machines, durations, patience, target, seed): 
     now = sequence.copy()
     makespan, heads, tails, left, right = paths(now, offsets, jobs, durations)
     best, kept, idle, step = makespan, now.copy(), 0, 0
-    while idle < patience and best > target:
+    while idle < patience and step < limit and best > target:
         step += 1
         idle += 1
         moves = block_moves(makespan, heads, tails, left, right, jobs, durations, np.random.randint(0, 1 << 20))

@@ -14,9 +14,9 @@ from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.schedule_search import ScheduleRecord, heuristic_start, project_of
 
 #: Schedules kept, and where on the path between two of them a search begins.
-_POPULATION, _SHARES = 12, (0.3, 0.7)
-#: Steps without improvement that end a search, and work per call that keeps the clock in sight.
-_PATIENCE, _WORK = 4_000, 4_000_000
+_POPULATION, _SHARES = 30, (0.3, 0.7)
+#: Steps without improvement that end a search, and work (steps × operations × jobs) between two looks at the clock.
+_PATIENCE, _WORK = 1_500, 50_000_000
 
 
 class ScheduleTabu(ClassicalSolver):
@@ -55,7 +55,7 @@ def _searches(
     a = task.instance.arrays
     jobs, durations = a["jobs"], a["durations"]
     machines, offsets = lanes(a)
-    patience = max(100, min(_PATIENCE, _WORK // len(jobs)))
+    limit = max(50, _WORK // (len(jobs) * int(jobs[-1] + 1)))
     target = record.bound if task.target is None else max(record.bound, int(task.target))
     population: list[tuple[int, np.ndarray]] = []
     while True:
@@ -69,13 +69,21 @@ def _searches(
                 # all alike: the worse half makes room for new ones
                 population = sorted(population, key=lambda entry: entry[0])[: _POPULATION // 2]
                 continue
-        found, makespan, steps = search.tabu(begin, offsets, jobs, machines, durations, patience, target, _seed(rng))
-        record.offer(kernels.paths(found, offsets, jobs, durations)[1])
+        found, makespan = begin, np.inf
+        while True:
+            before = makespan
+            found, makespan, steps = search.tabu(
+                found, offsets, jobs, machines, durations, _PATIENCE, limit, target, _seed(rng)
+            )
+            record.offer(kernels.paths(found, offsets, jobs, durations)[1])
+            yield int(steps)
+            # cut short by the limit while it was improving, it goes on from its best
+            if steps < limit or makespan >= before:
+                break
         if not any(np.array_equal(found, other) for _, other in population):
             population.append((int(makespan), found))
             if len(population) > _POPULATION:
-                population.remove(max(population, key=lambda entry: entry[0]))
-        yield int(steps)
+                population.pop(max(range(len(population)), key=lambda k: population[k][0]))
 
 
 def _seed(rng: np.random.Generator) -> int:
