@@ -101,7 +101,10 @@ class FlipLandscape(Landscape):
         self._small = ROUNDING * max([largest, *map(abs, higher.values())])
         # what a unit of violation costs a state that could not be repaired: more than the objective can give
         self._charge = 1.0 + float(reach.sum())
-        self._pulls = _pulls(form, higher, constraints, float(reach.mean()))
+        p = self.arrays
+        self._pulls = p.start, p.other, np.abs(p.value)
+        if higher or constraints:
+            self._pulls = _pulls(form, higher, constraints, float(reach.mean()))
 
     @cached_property
     def program(self) -> Program:

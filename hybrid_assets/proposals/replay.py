@@ -48,8 +48,9 @@ class Row:
     Attributes:
         blocks, improving: blocks answered, and answers with at least one energy below the current bits'.
         shots, circuits, evaluations, seconds: spent in all, tuning and training shots included.
-        per_shot, per_circuit, per_evaluation, per_second: improving proposals per unit.
-        hits: share of all proposed bit strings that improve (every one of them, not only the best).
+        per_shot, per_circuit, per_evaluation, per_second: improving answers per unit.
+        per_proposal: share of all proposed bit strings that improve, every one and not only the best: of a sampler,
+            improving proposals per read-out.
         best: mean over the blocks of the best energy minus the current bits' (the current bits count as 0).
     """
 
@@ -65,7 +66,7 @@ class Row:
     per_circuit: Interval
     per_evaluation: Interval
     per_second: Interval
-    hits: Interval
+    per_proposal: Interval
     best: Interval
 
 
@@ -136,7 +137,7 @@ def _row(name: str, blocks: Sequence[Block], answers: Sequence[Answer], draws: n
         per_circuit=per_circuit,
         per_evaluation=per_evaluation,
         per_second=per_second,
-        hits=_interval(hits, proposed, draws),
+        per_proposal=_interval(hits, proposed, draws),
         best=_interval(best, ones, draws),
     )
 
