@@ -40,7 +40,7 @@ def maker(
         envelope_for,
         instance=instance,
         key=context.partition_key,
-        resolved=resolved,
+        resolved=resolved if plan is None else resolved.model_copy(update={"shots": plan.shots}),
         correlation_id=correlation_id(context),
         algorithm=Algorithm.model_validate({**settings.algorithm.model_dump(), "name": name}),
         environment=settings.environment,
@@ -63,8 +63,11 @@ def plan_of(family: ProblemFamily, instance: Instance, resolved: Resolved, dispa
     limit = qubit_budget(resolved, dispatcher)
     if family.landscape(instance) is None or family.program_size(instance) <= limit:
         return None
-    by_trip = resolved.backend in dispatcher.backend_names and dispatcher.is_remote(resolved.backend)
-    return Plan.of(limit, by_trip, resolved.trips, resolved.polish, resolved.seed)
+    parts, by_trip = 1, False
+    if resolved.backend in dispatcher.backend_names:
+        parts = dispatcher.backend(resolved.backend).capabilities().parts
+        by_trip = dispatcher.is_remote(resolved.backend)
+    return Plan.of(limit, parts, by_trip, resolved.shots, resolved.trips, resolved.polish, resolved.seed)
 
 
 def correlation_id(context: dg.AssetExecutionContext) -> str:

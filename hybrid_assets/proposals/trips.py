@@ -29,6 +29,8 @@ from resources.failures import InputError
 SMALL, LARGE = 8, 16
 #: Sub-programs side by side in one trip at most.
 BATCH = 8
+#: Read-outs of a trip with several sub-programs at most.
+MANY = 128
 #: A walk of fewer trips than this has no time to cool: it only goes down.
 COOLED = 100
 #: Read-outs of a trip that become candidates, lowest energies first.
@@ -42,6 +44,7 @@ class Plan:
     Attributes:
         size: variables per sub-program at most.
         batch: sub-programs in one trip.
+        shots: read-outs of a trip at most; many independent sub-programs hardly ever read the same twice.
         trips: trips at most.
         polish: whether a local descent follows each proposal that is taken.
         seed: of the walk.
@@ -49,20 +52,23 @@ class Plan:
 
     size: int
     batch: int
+    shots: int
     trips: int
     polish: bool
     seed: int
 
     @classmethod
-    def of(cls, max_variables: int, by_trip: bool, trips: int, polish: bool, seed: int) -> Plan:
+    def of(cls, max_variables: int, parts: int, by_trip: bool, shots: int, trips: int, polish: bool, seed: int) -> Plan:
         """The plan for a backend.
 
         Args:
-            max_variables: the largest payload.
+            max_variables: the largest payload, or the largest part of one.
+            parts: independent parts that a payload may hold beside each other.
             by_trip: whether trips and money are the budget (a remote backend) rather than seconds.
         """
         size = min(LARGE if by_trip else SMALL, max_variables)
-        return cls(size, min(BATCH, max_variables // size) if by_trip else 1, trips, polish, seed)
+        batch = parts if parts > 1 else min(BATCH, max_variables // size) if by_trip else 1
+        return cls(size, batch, shots if batch == 1 else min(shots, MANY), trips, polish, seed)
 
     @property
     def record(self) -> dict[str, Any]:

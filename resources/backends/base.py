@@ -40,6 +40,8 @@ class Capabilities:
         settling_seconds: how long after a submit a ``find`` that answers "not there" may still be wrong.
         idempotent: the provider itself answers a key it knows with the job it has, so that sending again is safe.
         batch: most jobs one submission may hold.
+        parts: independent parts that a payload may hold where each is run apart, of up to ``max_variables`` each; 1:
+            all variables count together.
         mitigation: names of ``Mitigation``'s fields that it offers.
     """
 
@@ -55,6 +57,7 @@ class Capabilities:
     settling_seconds: float = 0.0
     idempotent: bool = False
     batch: int = 1
+    parts: int = 1
     mitigation: tuple[str, ...] = ()
 
 
@@ -209,9 +212,9 @@ class QuantumBackend(ABC):
                     f"backend {self.name} does not offer {what} {asked!r} (it offers {', '.join(allowed)})",
                     FailureClass.CAPABILITY,
                 )
-        if envelope.payload_variables > can.max_variables:
+        if envelope.payload_variables > can.max_variables * can.parts:
             raise BackendError(
-                f"backend {self.name} takes at most {can.max_variables} variables, the job has "
+                f"backend {self.name} takes at most {can.max_variables * can.parts} variables, the job has "
                 f"{envelope.payload_variables}",
                 FailureClass.CAPABILITY,
             )

@@ -201,7 +201,7 @@ class BackendConformance:
     def test_over_size_is_refused(self) -> None:
         """A payload above ``max_variables`` is refused with class ``capability``."""
         backend, payload = self.backend(), asymmetric_problem(2, seed=5)
-        size = backend.capabilities().max_variables + 1
+        size = backend.capabilities().max_variables * backend.capabilities().parts + 1
         for algorithm in self.algorithms(backend):
             self._refused(backend, payload, envelope_for(backend, payload, algorithm), payload_variables=size)
 

@@ -7,18 +7,21 @@ Here: the template that runs QAOA without gates, and the backend. Not here: the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, get_args
 
 import numpy as np
 
-from resources.backends.base import package_version
+from resources.backends.base import Capabilities, Estimate, package_version
 from resources.backends.gate_simulator import GateSimulator
-from resources.circuits.ising import Structure
+from resources.circuits.ising import Structure, components
 from resources.circuits.statevector import Diagonal, Precision, bits_of, evolve
 from resources.circuits.templates import Template
+from resources.envelope import JobEnvelope
 from resources.failures import BackendError, FailureClass, InputError
 
+#: Independent parts that one payload may hold.
+PARTS = 64
 #: Layers' angles that differ from multiples of each other by more than this share are no schedule of one cost.
 _TOLERANCE = 1e-9
 
@@ -65,29 +68,36 @@ class DiagonalTemplate:
         gammas = turns @ largest / (largest @ largest or 1.0)
         if np.abs(turns - gammas[:, :, None] * largest).max(initial=0.0) > _TOLERANCE * sizes.max():
             raise BackendError("the layers' angles belong to different costs", FailureClass.CIRCUIT)
-        diagonal = self._diagonal(0.5 * largest)
         bits = np.empty((len(angles), shots, n), dtype=np.int8)
-        for row in range(len(angles)):
-            state = evolve(diagonal, gammas[row] * diagonal.scale, betas[row], precision=self.precision)
-            bits[row] = bits_of(state.sample(shots, rng), n)
+        linear, couplings = self._terms(0.5 * largest)
+        # what is not coupled stays a product: its parts are evolved and read out apart
+        for part in components(n, self.structure.edges):
+            diagonal = Diagonal.of(linear[part], couplings[np.ix_(part, part)])
+            for row in range(len(angles)):
+                state = evolve(diagonal, gammas[row] * diagonal.scale, betas[row], precision=self.precision)
+                bits[row][:, part] = bits_of(state.sample(shots, rng), len(part))
         return bits
 
-    def _diagonal(self, fields_and_couplings: np.ndarray) -> Diagonal:
-        """Of Σ h z + Σ J z z with z = 1 − 2x; a constant does not matter."""
+    def _terms(self, fields_and_couplings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Σ h z + Σ J z z with z = 1 − 2x as linear terms and upper triangular couplings of x; a constant does not
+        matter."""
         n, fields = self.structure.variables, list(self.structure.fields)
         linear, couplings = np.zeros(n), np.zeros((n, n))
         linear[fields] = -2.0 * fields_and_couplings[: len(fields)]
         for (i, j), coupling in zip(self.structure.edges, fields_and_couplings[len(fields) :], strict=True):
             couplings[i, j] = 4.0 * coupling
             linear[[i, j]] -= 2.0 * coupling
-        return Diagonal.of(linear, couplings)
+        return linear, couplings
 
 
 @dataclass
 class Statevector(GateSimulator):
     """Noise-free statevector simulation on one thread; the same seed gives the same samples.
 
+    A payload of independent parts may be as large as ``PARTS`` of them.
+
     Attributes:
+        max_qubits: largest part.
         precision: of the amplitudes, ``single`` or ``double``.
 
     Raises:
@@ -118,10 +128,33 @@ class Statevector(GateSimulator):
         """The precision."""
         return {"precision": self.precision}
 
+    def capabilities(self) -> Capabilities:
+        """Parts of at most ``max_qubits`` variables each."""
+        return replace(super().capabilities(), parts=PARTS)
+
+    def estimate(self, envelope: JobEnvelope) -> Estimate:
+        """As of one part that is as large as the payload, or as the largest that is taken."""
+        n = min(envelope.payload_variables, self.max_qubits)
+        return super().estimate(envelope.model_copy(update={"payload_variables": n}))
+
     def template(self, structure: Structure) -> Template:
-        """Nothing is compiled for a structure."""
+        """Nothing is compiled for a structure.
+
+        Raises:
+            BackendError: class ``capability``, when a part is too large.
+        """
+        largest = max(map(len, components(structure.variables, structure.edges)))
+        if largest > self.max_qubits:
+            raise BackendError(
+                f"backend {self.name} takes parts of at most {self.max_qubits} coupled variables, the job has one of "
+                f"{largest}",
+                FailureClass.CAPABILITY,
+            )
         return DiagonalTemplate(structure, self.precision)
 
     def _circuit_seconds(self, n: int, terms: int, depth: int) -> float:
         # measured on one core of a shared machine in single precision; the number of terms does not matter
-        return 2e-4 + 1e-8 * 2.0**n * (depth + 1) * (1 if self.precision == "single" else 2)
+        parts = -(-n // self.max_qubits)
+        return parts * 2e-4 + parts * 1e-8 * 2.0 ** min(n, self.max_qubits) * (depth + 1) * (
+            1 if self.precision == "single" else 2
+        )

@@ -6,6 +6,7 @@ Here: the form, its circuit structure and the rotation angles of a QAOA layer. N
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -89,14 +90,11 @@ class Ising:
 
     @cached_property
     def parts(self) -> int:
-        """Independent parts: connected components of the couplings that have a term; 1 for a constant C."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        ends = np.array(self.edges, dtype=np.int64).reshape(-1, 2)
-        graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(self.variables, self.variables))
-        label = connected_components(graph, directed=False)[1]
-        return max(1, len(np.unique(label[[*self.fields, *ends[:, 0].tolist()]])))
+        """Independent parts that have a term; 1 for a constant C."""
+        terms = np.zeros(self.variables, dtype=bool)
+        terms[list(self.fields)] = True
+        terms[[end for edge in self.edges for end in edge]] = True
+        return max(1, sum(bool(terms[part].any()) for part in components(self.variables, self.edges)))
 
     @cached_property
     def scale(self) -> float:
@@ -123,6 +121,17 @@ class Ising:
         cost = 2.0 * np.concatenate([self.h, self.couplings]) / self.scale
         layers = np.concatenate([gammas[:, :, None] * cost, -2.0 * betas[:, :, None]], axis=2)
         return layers.reshape(len(gammas), -1)
+
+
+def components(variables: int, edges: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """Connected components, each ascending, by their first variable."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(variables, variables))
+    count, label = connected_components(graph, directed=False)
+    return [np.flatnonzero(label == part) for part in range(count)]
 
 
 def _round(i: int, j: int, n: int) -> int:

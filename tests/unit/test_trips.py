@@ -11,7 +11,7 @@ from hybrid_assets.proposals.rounds import counted
 from hybrid_assets.proposals.trips import CANDIDATES, Plan, Walking, random_walk, side_by_side, walked
 from resources.envelope import EvidenceClass, PostProcessing, SampleCount
 
-PLAN = Plan(size=6, batch=1, trips=5, polish=True, seed=3)
+PLAN = Plan(size=6, batch=1, shots=50, trips=5, polish=True, seed=3)
 
 
 def graph(nodes: int = 30, seed: int = 0) -> tuple[ProblemFamily, Instance]:
@@ -63,7 +63,7 @@ def test_side_by_side_adds_energies_and_keeps_groups_and_higher_terms() -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_walk_is_repeated_from_its_samples(batch: int) -> None:
     family, instance = graph()
-    plan = Plan(size=5, batch=batch, trips=5, polish=True, seed=3)
+    plan = Plan(size=5, batch=batch, shots=20, trips=5, polish=True, seed=3)
     first, rng = Walking(family, instance, plan), np.random.default_rng(0)
     stored, digests, begun = [], [], first.walk.best.cost
     for _ in range(plan.trips):
@@ -106,6 +106,7 @@ def test_the_control_walks_by_itself_under_the_same_plan() -> None:
 
 
 def test_where_trips_are_the_budget_they_are_filled() -> None:
-    assert Plan.of(16, False, 24, True, 0) == Plan(8, 1, 24, True, 0)
-    assert Plan.of(100, True, 2, True, 0) == Plan(16, 6, 2, True, 0)
-    assert Plan.of(4, False, 24, False, 0) == Plan(4, 1, 24, False, 0)
+    assert Plan.of(16, 1, False, 1024, 24, True, 0) == Plan(8, 1, 1024, 24, True, 0)
+    assert Plan.of(100, 1, True, 1024, 2, True, 0) == Plan(16, 6, 128, 2, True, 0)
+    assert Plan.of(16, 64, False, 1024, 2, True, 0) == Plan(8, 64, 128, 2, True, 0)
+    assert Plan.of(4, 1, False, 64, 24, False, 0) == Plan(4, 1, 64, 24, False, 0)
