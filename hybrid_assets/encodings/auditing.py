@@ -21,20 +21,27 @@ from resources.failures import InvariantError
 POINTS = 32
 
 
-def excesses(program: Program, constraints: Sequence[LinearConstraint], points: np.ndarray) -> np.ndarray:
-    """Distance of points, shape ``(m, n)``, to each constraint, as dimod evaluates it: float64, shape ``(c, m)``.
+def activities(program: Program, constraints: Sequence[LinearConstraint], points: np.ndarray) -> np.ndarray:
+    """Left sides of the constraints at points, shape ``(m, n)``, as dimod evaluates them: int64, shape ``(c, m)``.
 
     Rounded constraints are evaluated as rounded: dimod's know nothing of their grid.
     """
-    found = np.zeros((len(constraints), len(points)))
+    found = np.zeros((len(constraints), len(points)), dtype=np.int64)
     named = {str(label): comparison.lhs for label, comparison in program.cqm.constraints.items()}
     for k, c in enumerate(constraints):
         if c.error:
-            found[k] = c.violation(points)
+            found[k] = points[:, c.indices].astype(np.int64) @ c.coefficients
         else:
             lhs = named[c.label]
-            activity = c.scale * (lhs.energies((points, range(points.shape[1]))) - lhs.offset)
-            found[k] = c.excess(np.rint(activity).astype(np.int64))
+            found[k] = np.rint(c.scale * (lhs.energies((points, range(points.shape[1]))) - lhs.offset))
+    return found
+
+
+def excesses(program: Program, constraints: Sequence[LinearConstraint], points: np.ndarray) -> np.ndarray:
+    """Distance of points, shape ``(m, n)``, to each constraint: float64, shape ``(c, m)``."""
+    found = np.zeros((len(constraints), len(points)))
+    for k, (c, activity) in enumerate(zip(constraints, activities(program, constraints, points), strict=True)):
+        found[k] = c.excess(activity)
     return found
 
 

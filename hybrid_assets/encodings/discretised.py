@@ -29,7 +29,7 @@ class Discretised(Penalty):
 
     def accepts(self, program: Program) -> bool:
         """As ``Penalty``, with any coefficients in inequalities."""
-        return not program.higher and binary(program) and linear_constraints(program.cqm, STEPS) is not None
+        return accepts_rounded(program)
 
     def constraints(self, program: Program) -> list[LinearConstraint]:
         """The rounded constraints.
@@ -38,11 +38,7 @@ class Discretised(Penalty):
             InputError: not accepted, or the grid leaves a constraint without a solution.
             InfeasibleError: a constraint that was not rounded can never hold.
         """
-        found = linear_constraints(program.cqm, STEPS) if self.accepts(program) else None
-        for c in found or []:
-            if c.error and not c.possible:
-                raise self._too_coarse(program, c.label)
-        return checked(program, self.name, found)
+        return rounded(program, self.name)
 
     def _check_solvable(self, program: Program, active: list[LinearConstraint]) -> None:
         exact = [c for c in active if not c.error]
@@ -51,12 +47,32 @@ class Discretised(Penalty):
             try:
                 super()._check_solvable(program, active)
             except InputError:
-                raise self._too_coarse(program, ", ".join(c.label for c in active if c.error)) from None
+                raise _too_coarse(program, ", ".join(c.label for c in active if c.error)) from None
 
-    def _too_coarse(self, program: Program, labels: str) -> InputError:
-        return InputError(
-            program.form,
-            f"constraint {labels}",
-            f"rounded to {STEPS} steps nothing satisfies it",
-            "give its coefficients as integers or decimals of few digits",
-        )
+
+def accepts_rounded(program: Program) -> bool:
+    """Binaries ``0 … n-1``, no terms above degree 2, hard linear constraints; any coefficients in inequalities."""
+    return not program.higher and binary(program) and linear_constraints(program.cqm, STEPS) is not None
+
+
+def rounded(program: Program, name: str) -> list[LinearConstraint]:
+    """The constraints, rounded where they have to be, for the encoding ``name``.
+
+    Raises:
+        InputError: not accepted, or the grid leaves a constraint without a solution.
+        InfeasibleError: a constraint that was not rounded can never hold.
+    """
+    found = linear_constraints(program.cqm, STEPS) if accepts_rounded(program) else None
+    for c in found or []:
+        if c.error and not c.possible:
+            raise _too_coarse(program, c.label)
+    return checked(program, name, found)
+
+
+def _too_coarse(program: Program, labels: str) -> InputError:
+    return InputError(
+        program.form,
+        f"constraint {labels}",
+        f"rounded to {STEPS} steps nothing satisfies it",
+        "give its coefficients as integers or decimals of few digits",
+    )

@@ -17,6 +17,8 @@ from hybrid_assets.problems.base import Program
 from resources.failures import InputError, InvariantError
 
 if TYPE_CHECKING:
+    import dimod
+
     from hybrid_assets.problems.base import Reference
 
 
@@ -74,7 +76,7 @@ def narrow(program: Program, reference: Reference, max_variables: int) -> Narrow
         "method": reference.method,
         "kept": min(n, max_variables),
         "of": n,
-        "reference_energy": float(cqm.objective.energy((fixed, range(n)))) if n else float(cqm.objective.offset),
+        "reference_energy": float(program.energies(fixed[None])[0]) if n else float(cqm.objective.offset),
         "constraint_constants": {},
     }
     if n <= max_variables:
@@ -95,7 +97,29 @@ def narrow(program: Program, reference: Reference, max_variables: int) -> Narrow
         if not comparison.lhs.num_variables:
             smaller.remove_constraint(label)
     smaller.relabel_variables({int(v): i for i, v in enumerate(kept)})
-    return Narrowed(Program(smaller, f"{program.form}, {len(kept)} of {n} variables"), kept, fixed, record)
+    higher = _conditioned(program, kept, fixed, smaller)
+    return Narrowed(Program(smaller, f"{program.form}, {len(kept)} of {n} variables", higher), kept, fixed, record)
+
+
+def _conditioned(
+    program: Program, kept: np.ndarray, fixed: np.ndarray, smaller: dimod.ConstrainedQuadraticModel
+) -> dict[tuple[int, ...], float]:
+    """What is left of the terms of degree 3 and more; those of lower degree go into the objective of ``smaller``."""
+    position = {int(v): i for i, v in enumerate(kept)}
+    higher: dict[tuple[int, ...], float] = {}
+    for indices, coefficient in program.higher.items():
+        free = tuple(position[k] for k in indices if k in position)
+        if not all(fixed[k] for k in indices if k not in position):
+            continue
+        if len(free) > 2:
+            higher[free] = higher.get(free, 0.0) + coefficient
+        elif len(free) == 2:
+            smaller.objective.add_quadratic(*free, coefficient)
+        elif free:
+            smaller.objective.add_linear(*free, coefficient)
+        else:
+            smaller.objective.offset += coefficient
+    return {term: coefficient for term, coefficient in higher.items() if coefficient}
 
 
 def _possible(label: Hashable, comparison: Any) -> bool:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hybrid_assets import registry
+from hybrid_assets.encodings.arrays import QuadraticForm
 from hybrid_assets.encodings.base import EncodedProblem
 from hybrid_assets.encodings.narrowing import Narrowed, narrow
+from hybrid_assets.encodings.presolve import presolve
 from hybrid_assets.problems.base import Instance, ProblemFamily, Program, Reference, Solution
 from resources.failures import InputError
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from hybrid_assets.proposals.trips import Leg
 
 #: The encodings used where the request names none, in order of preference.
-ENCODINGS = ("penalty", "quadratized")
+ENCODINGS = ("penalty", "quadratized", "discretised")
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,54 @@ class Prepared:
 
 
 def prepare(family: ProblemFamily, instance: Instance, max_variables: int, seed: int) -> Prepared:
-    """Model an instance, narrow it to at most ``max_variables`` variables, encode it.
+    """Model an instance, narrow it so that it encodes to at most ``max_variables`` variables, encode it.
+
+    What presolve knows of an unconstrained program is fixed first. Where even one variable needs more slack than there
+    is room for, that one is kept.
 
     Raises:
         InputError: the instance's program cannot be encoded.
     """
     program = family.model(instance)
+    n = len(program.cqm.variables)
+    if n + _extra(program, max_variables) <= max_variables:
+        everything = np.zeros(n)
+        whole = Reference(everything.astype(np.int8), everything, "not narrowed")
+        return encode(program, narrow(program, whole, n))
+    reference, limit, record = family.reference(instance, program, seed), max_variables, None
+    if not (program.cqm.constraints or program.higher):
+        presolved = presolve(QuadraticForm.of(program.cqm))
+        reference, limit, record = (
+            presolved.applied(reference),
+            min(limit, max(len(presolved.open), 1)),
+            presolved.record,
+        )
+    narrowed = narrow(program, reference, limit)
+    if len(narrowed.kept) + _extra(narrowed.program, max_variables) > max_variables:
+        narrowed = narrow(program, reference, _fitting(narrowed, reference, max_variables))
+    if record is not None:
+        narrowed.record["presolve"] = record
+    return encode(program, narrowed)
+
+
+def _extra(program: Program, max_variables: int) -> int:
+    """Variables that encoding adds; not asked where the program's own are too many already."""
     if len(program.cqm.variables) > max_variables:
-        reference = family.reference(instance, program, seed)
-    else:
-        everything = np.zeros(len(program.cqm.variables))
-        reference = Reference(everything.astype(np.int8), everything, "not narrowed")
-    return encode(program, narrow(program, reference, max_variables))
+        return 0
+    return registry.encoding(choose(program, None)).extra_variables(program)
+
+
+def _fitting(narrowed: Narrowed, reference: Reference, max_variables: int) -> int:
+    """How many variables can be kept so that they fit together with what encoding adds; at least 1."""
+    inner = Reference(reference.assignment[narrowed.kept], reference.priority[narrowed.kept], reference.method)
+    fits, too_many = 1, len(narrowed.kept)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if middle + _extra(narrow(narrowed.program, inner, middle).program, max_variables) <= max_variables:
+            fits = middle
+        else:
+            too_many = middle
+    return fits
 
 
 def again(program: Program, kept: np.ndarray, fixed: np.ndarray) -> Prepared:
@@ -85,12 +123,26 @@ def encode(program: Program, narrowed: Narrowed, leg: Leg | None = None) -> Prep
     Raises:
         InputError: none does.
     """
-    for name in ENCODINGS:
-        if name in registry.names("encodings") and (encoding := registry.encoding(name)).accepts(narrowed.program):
-            return Prepared(program, narrowed, encoding.encode(narrowed.program), leg)
+    encoding = registry.encoding(choose(narrowed.program, None))
+    return Prepared(program, narrowed, encoding.encode(narrowed.program), leg)
+
+
+def choose(program: Program, wanted: str | None) -> str:
+    """Name of the encoding: the one that is wanted, else the first of ``ENCODINGS`` that takes the program.
+
+    Raises:
+        InputError: there is none of this name, or it does not take the program; or none does.
+    """
+    for name in ENCODINGS if wanted is None else (wanted,):
+        if registry.encoding(name).accepts(program):
+            return name
     raise InputError(
         program.form,
         "constraints",
-        f"none of the encodings {', '.join(ENCODINGS)} can express them",
-        "use linear constraints with integer coefficients",
+        f"none of the encodings {', '.join(ENCODINGS)} can express them"
+        if wanted is None
+        else f"the encoding {wanted} cannot express the program",
+        "use linear constraints with integer coefficients"
+        if wanted is None
+        else "ask for another encoding or for none",
     )
