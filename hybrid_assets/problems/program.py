@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
     from hybrid_assets.problems.flips import FlipLandscape
 
-#: Entries (terms of objective and constraints, products counted) up to which HiGHS looks for a reference or a proof,
-#: and its nodes: a fixed amount of work, the same on every machine.
-EXACT_ENTRIES, NODES = 20_000, 100
-#: Repairs from random bits before a feasible point is given up, flips per bit of a walk among feasible points.
-TRIES, WALK = 20, 4
+#: Entries of the constraints and products up to which HiGHS is asked where repairs fail, and its nodes: a fixed amount
+#: of work, the same on every machine.
+EXACT_ENTRIES, EXACT_PRODUCTS, NODES = 20_000, 300, 100
+#: Repairs before a feasible point is given up, feasible points that descend, flips per bit of a walk among them.
+TRIES, STARTS, WALK = 20, 6, 4
 #: Steps of the descent that ends the search for a reference.
 DESCENT = 20_000
 #: Constraints that are listed for people.
@@ -58,6 +58,16 @@ class MathematicalProgram(ProblemFamily):
     version = "1"
     title = "mathematical program (LP, MPS, CQM, polynomial)"
     options = FamilyOptions
+
+    def __init__(self) -> None:
+        # expanding takes longer than what is done with it, and the same instance is asked about again and again
+        self._expanded: tuple[str, Bits] | None = None
+
+    def _bits(self, instance: Instance) -> Bits:
+        known = self._expanded
+        if known is None or known[0] != instance.digest:
+            known = self._expanded = (instance.digest, Bits.of(instance))
+        return known[1]
 
     def recognises(self, source: SourceFile) -> bool:
         """Whether the content is one of the formats above."""
@@ -98,7 +108,7 @@ class MathematicalProgram(ProblemFamily):
     def _refuse_impossible(self, file: str, instance: Instance) -> None:
         if not table_rows(instance) or self.program_size(instance) > PROGRAM_VARIABLES:
             return
-        bits = Bits.of(instance)
+        bits = self._bits(instance)
         if bits.holds(bits.repaired(np.zeros(bits.size, dtype=np.int8))):
             return
         _, impossible = _by_highs(bits, self.model(instance))
@@ -126,7 +136,7 @@ class MathematicalProgram(ProblemFamily):
                 f"use narrower bounds; the limit is {PROGRAM_VARIABLES}",
             )
         form = "the file's own" if instance.sense == "min" else "the file's own, negated"
-        return Bits.of(instance).program(form, instance.settings["rows"])
+        return self._bits(instance).program(form, instance.settings["rows"])
 
     def evaluate(self, instance: Instance, values: np.ndarray) -> Evaluation:
         """Objective and what is broken: constraints in the file's units, ``bounds of x``, ``x is whole``."""
@@ -155,7 +165,7 @@ class MathematicalProgram(ProblemFamily):
         found = self.evaluate(instance, values)
         if found.feasible:
             return Solution(values, found)
-        bits = Bits.of(instance)
+        bits = self._bits(instance)
         values = layout.values(bits.repaired(assignment))
         return Solution(values, self.evaluate(instance, values), PostProcessing.REPAIRED)
 
@@ -165,39 +175,43 @@ class MathematicalProgram(ProblemFamily):
         return Layout.of(a["lower"], a["upper"], a["step"]).bits(np.rint(np.asarray(values, dtype=float)))
 
     def reference(self, instance: Instance, program: Program, seed: int) -> Reference:
-        """A run of HiGHS of at most 100 nodes where the program is small, else repaired random bits; then descent.
+        """The best of several repaired random assignments after descent; HiGHS with 100 nodes where no repair works.
 
         Undecided is what costs little to flip.
 
         Raises:
             InputError: neither found a feasible point.
         """
-        bits = Bits.of(instance)
-        start, _ = _by_highs(bits, program)
-        how = f"HiGHS with {NODES} nodes"
-        if start is None or not bits.holds(start):
-            start, how = self._feasible(bits, seed), "repaired random bits"
-        if start is None:
+        bits = self._bits(instance)
+        starts, how = self._feasible(bits, seed), "best of repaired random assignments"
+        if not starts:
+            found, _ = _by_highs(bits, program)
+            starts, how = [] if found is None or not bits.holds(found) else [found], f"HiGHS with {NODES} nodes"
+        if not starts:
             raise InputError(
                 instance.name,
                 "constraints",
-                f"no point that satisfies them was found by HiGHS with {NODES} nodes or {TRIES} repairs",
+                f"no point that satisfies them was found by {TRIES} repairs or HiGHS with {NODES} nodes",
                 "look at the exact baselines, or relax the constraints",
             )
         landscape = self.landscape(instance)
-        state = landscape.state_of(bits.layout.values(start))
-        state = landscape.polish(state, DESCENT).state
-        return Reference(state.data, -np.abs(state.cache.fields), f"{how}, then descent; cheapest flips first")
+        states = [landscape.state_of(bits.layout.values(start)) for start in starts]
+        best = min((landscape.polish(state, DESCENT).state for state in states), key=lambda state: state.cost)
+        return Reference(best.data, -np.abs(best.cache.fields), f"{how}, then descent; cheapest flips first")
 
     @staticmethod
-    def _feasible(bits: Bits, seed: int) -> np.ndarray | None:
+    def _feasible(bits: Bits, seed: int) -> list[np.ndarray]:
+        """Up to ``STARTS`` feasible points, from all zeros and from random bits."""
         rng = np.random.default_rng(seed)
-        starts = np.vstack([np.zeros((1, bits.size)), rng.integers(0, 2, (TRIES - 1, bits.size))])
-        for start in starts.astype(np.int8):
-            found = bits.repaired(start, rng)
-            if bits.holds(found):
-                return found
-        return None
+        found: list[np.ndarray] = []
+        for attempt in range(TRIES):
+            start = rng.integers(0, 2, bits.size, dtype=np.int8) if attempt else np.zeros(bits.size, dtype=np.int8)
+            point = bits.repaired(start, rng)
+            if bits.holds(point):
+                found.append(point)
+            if len(found) == STARTS:
+                break
+        return found
 
     def random_assignments(
         self, instance: Instance, count: int, seed: int, free: np.ndarray | None = None, base: np.ndarray | None = None
@@ -207,7 +221,7 @@ class MathematicalProgram(ProblemFamily):
         With constraints random bits are kept where they are feasible, repaired where that works, and replaced by a
         random walk from a feasible point where it does not; such draws are random but not uniform.
         """
-        bits, rng = Bits.of(instance), np.random.default_rng(seed)
+        bits, rng = self._bits(instance), np.random.default_rng(seed)
         chosen = np.arange(bits.size) if free is None else np.asarray(free, dtype=np.int64)
         start = np.zeros(bits.size, dtype=np.int8) if base is None else np.asarray(base, dtype=np.int8)
         draws = np.tile(start, (count, 1))
@@ -275,8 +289,8 @@ def _by_highs(bits: Bits, program: Program) -> tuple[np.ndarray | None, bool]:
     from hybrid_assets.solvers.highs import within_nodes
     from hybrid_assets.solvers.linearized import Linearized
 
-    entries = sum(map(len, bits.rows)) + sum(map(len, bits.objective))
-    if entries > EXACT_ENTRIES or bits.size == 0:
+    products = sum(len(key) > 1 for terms in (bits.objective, *bits.rows) for key in terms)
+    if products > EXACT_PRODUCTS or sum(map(len, bits.rows)) > EXACT_ENTRIES or bits.size == 0:
         return None, False
     return within_nodes(Linearized.of(program), NODES)
 
