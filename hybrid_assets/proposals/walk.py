@@ -37,7 +37,7 @@ class WalkSettings:
         hot, cold: first and last temperature of a cycle in units of the measured cost of changing one place; with
             ``hot`` = 0 the walk is greedy.
         cycle: sweeps of the first cooling (a sweep proposes to every position about once); every further one is twice
-            as long and starts from the best state.
+            as long; they start in turn from the best state and from where the last one ended.
         trips: length of the walk where it is known before: then there is one cooling of exactly that length.
         tries: how many of the lowest answers are carried out to choose among where energies are not costs.
         patience: sweeps without a change after which the state is shaken.
@@ -167,7 +167,8 @@ class Walk:
             if trips - self._begun >= self._cycle:
                 self._begun, self._cycle = trips, 2 * self._cycle
                 self.counts.cycles += 1
-                self.state, self._origin = self.best, self.improvements[-1]
+                if self.counts.cycles % 2:
+                    self.state, self._origin = self.best, self.improvements[-1]
             share = (trips - self._begun) / self._cycle
             self.temperature = self._unit * settings.hot * (settings.cold / settings.hot) ** share
         if self._still >= settings.patience * self.sweep:
