@@ -51,7 +51,9 @@ class EncodedProblem:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of payload, encoding and version."""
-        return hashlib.sha256(f"{self.encoding}:{self.version}:".encode() + self.payload()).hexdigest()
+        state = hashlib.sha256(f"{self.encoding}:{self.version}:".encode())
+        state.update(self.payload())
+        return state.hexdigest()
 
 
 @dataclass(frozen=True)
