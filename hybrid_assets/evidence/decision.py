@@ -14,7 +14,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from hybrid_assets.evidence.comparison import Row, best, best_baseline, fallback_rows, quantum_rows, surrogate_rows
+from hybrid_assets.evidence.comparison import (
+    Row,
+    best,
+    best_baseline,
+    fallback_rows,
+    number,
+    quantum_rows,
+    surrogate_rows,
+)
 from hybrid_assets.evidence.gaps import TOLERANCE, Sense, better, same
 from resources.envelope import EvidenceClass
 
@@ -96,8 +104,8 @@ def decide(
         "confidence": None,
         "confidence_low": None,
         "confidence_high": None,
-        "bound": comparison["bound"],
-        "gap": comparison[gaps[source]] if source in gaps else None,
+        "bound": number(comparison["bound"]),
+        "gap": number(comparison[gaps[source]]) if source in gaps else None,
     }
     if answer is not None:
         record |= {

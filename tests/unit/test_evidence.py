@@ -305,6 +305,14 @@ def test_nulls_of_frames_are_nulls() -> None:
     assert made["winner"] == "quantum"
 
 
+def test_a_decision_without_a_bound_has_none() -> None:
+    candidates, baselines = [candidate(8.0)], [baseline(9.0)]
+    stored = row(candidates, baselines) | {"bound": float("nan"), "classical_gap": float("nan")}
+    made = decide(stored, candidates, baselines)
+    assert made["decision"] == "fallback"
+    assert (made["bound"], made["gap"]) == (None, None)
+
+
 def test_normalized_gaps_of_a_portfolio() -> None:
     made = row(
         [candidate(-0.9), candidate(-0.5, "random_control")],
