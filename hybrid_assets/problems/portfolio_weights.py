@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Rounds of the active-set iteration per asset before a problem goes to the interior-point solver; 1 to 2 are usual.
-_ROUNDS = 5
-#: Steps and multipliers below this are rounding (the quadratic is scaled to a mean diagonal of 1).
-_TINY = 1e-12
 #: From this size on the interior-point solver is faster.
 _LARGE = 60
 
@@ -20,9 +16,8 @@ def optimal_weights(
 ) -> np.ndarray:
     """Optimal weights of each selection.
 
-    A primal active-set iteration (Nocedal & Wright, Numerical Optimization, algorithm 16.3) over all selections at
-    once; where it stops, the KKT conditions hold and the weights are optimal to rounding. Selections on which it does
-    not settle (singular covariance) are solved by Clarabel.
+    By a primal active-set iteration; where it stops, the KKT conditions hold and the weights are optimal to rounding.
+    Selections on which it does not settle (singular covariance) are solved by Clarabel.
 
     Args:
         mean: expected returns μ, shape ``(n,)``.
@@ -46,7 +41,10 @@ def optimal_weights(
     quadratic, linear = quadratic / scale[:, None, None], linear / scale[:, None]
     if size > _LARGE:
         return np.array([_interior_point(q, c, lower, upper) for q, c in zip(quadratic, linear, strict=True)])
-    weights, settled = _active_set(quadratic, linear, lower, upper, *_start(quadratic, linear, lower, upper))
+    from hybrid_assets.problems.portfolio_kernel import settle_all
+
+    weights, settled = _start(quadratic, linear, lower, upper), np.zeros(count, dtype=bool)
+    settle_all(quadratic, linear, float(lower), float(upper), weights, settled)
     for row in np.flatnonzero(~settled):
         weights[row] = _interior_point(quadratic[row], linear[row], lower, upper)
     return weights
@@ -71,68 +69,14 @@ def _by_return(linear: np.ndarray, lower: float, upper: float) -> np.ndarray:
     return weights
 
 
-def _start(quadratic: np.ndarray, linear: np.ndarray, lower: float, upper: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and active sets to start from: equal weights or the riskless vertex, whichever is better."""
-    count, size = linear.shape
-    equal, vertex = np.full((count, size), 1.0 / size), _by_return(linear, lower, upper)
-    active = (vertex >= upper - _TINY).astype(np.int8) - (vertex <= lower + _TINY).astype(np.int8)
-    active[np.arange(count), linear.argmin(axis=1)] *= (active == 0).any(axis=1)
+def _start(quadratic: np.ndarray, linear: np.ndarray, lower: float, upper: float) -> np.ndarray:
+    """Weights to start from: equal weights or the riskless vertex, whichever is better."""
+    equal, vertex = np.full(linear.shape, 1.0 / linear.shape[1]), _by_return(linear, lower, upper)
 
     def value(w: np.ndarray) -> np.ndarray:
         return 0.5 * np.einsum("bi,bij,bj->b", w, quadratic, w) + np.einsum("bi,bi->b", linear, w)
 
-    at_vertex = (value(vertex) < value(equal))[:, None]
-    return np.where(at_vertex, vertex, equal), np.where(at_vertex, active, 0).astype(np.int8)
-
-
-def _active_set(
-    quadratic: np.ndarray, linear: np.ndarray, lower: float, upper: float, weights: np.ndarray, active: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of shape ``(b, k)`` and whether each row satisfies the KKT conditions.
-
-    Args:
-        weights: feasible start, shape ``(b, k)``.
-        active: its active set, shape ``(b, k)``: -1 at the lower bound, 1 at the upper one, 0 free; no row is all
-            active.
-    """
-    size = linear.shape[1]
-    settled = np.zeros(len(linear), dtype=bool)
-    rows = np.arange(len(linear))
-    for _ in range(_ROUNDS * size):
-        if not len(rows):
-            break
-        state, at, h, c = active[rows], weights[rows], quadratic[rows], linear[rows]
-        held = state != 0
-        system = np.zeros((len(rows), size + 1, size + 1))
-        system[:, :size, :size] = np.where(held[:, :, None], np.eye(size), h)
-        system[:, :size, size] = ~held
-        system[:, size, :size] = 1.0
-        right = np.ones((len(rows), size + 1, 1))
-        right[:, :size, 0] = np.where(held, at, -c)
-        try:
-            found = np.linalg.solve(system, right)[:, :, 0]
-        except np.linalg.LinAlgError:
-            break
-        step = np.where(held, 0.0, found[:, :size] - at)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            reach = np.where(step > _TINY, (upper - at) / step, np.where(step < -_TINY, (lower - at) / step, np.inf))
-        blocking = reach.argmin(axis=1)
-        index = np.arange(len(rows))
-        length = np.maximum(reach[index, blocking], 0.0)
-        blocked = length < 1.0
-        at = np.clip(at + np.minimum(length, 1.0)[:, None] * step, lower, upper)
-        # blocked: the first bound hit becomes active; not blocked: the bound that holds back most is released
-        pull = -(np.einsum("bij,bj->bi", h, at) + c + found[:, size:]) * np.sign(-state)
-        releasing = pull.argmax(axis=1)
-        wrong = pull[index, releasing] > _TINY
-        state[index[blocked], blocking[blocked]] = np.sign(step[index[blocked], blocking[blocked]])
-        free = ~blocked & wrong
-        state[index[free], releasing[free]] = 0
-        weights[rows], active[rows] = at, state
-        done = ~blocked & ~wrong
-        settled[rows[done]] = np.abs(at[done].sum(axis=1) - 1.0) <= 1e-10
-        rows = rows[~done]
-    return weights, settled
+    return np.where((value(vertex) < value(equal))[:, None], vertex, equal)
 
 
 def _interior_point(quadratic: np.ndarray, linear: np.ndarray, lower: float, upper: float) -> np.ndarray:
