@@ -21,7 +21,7 @@ from resources.envelope import EvidenceClass, PostProcessing
 
 #: Blocks whose random answers set the temperature.
 PROBES = 24
-#: Neighbourhoods tried for each block of a trip before it goes with fewer.
+#: Blocks in a row, per neighbourhood, that may meet those of a trip or be none before it goes with fewer.
 TRIES = 8
 
 
@@ -141,17 +141,23 @@ class Walk:
         """The blocks to answer next, all on the present state; none when no neighbourhood has anything to offer."""
         self._turn()
         trip: list[tuple[Block, int]] = []
-        for _ in range(TRIES * (self.settings.batch + len(self._bandit.choices))):
-            if len(trip) == self.settings.batch or (choice := self._bandit.choose(self._rng)) is None:
+        taken: set[int] = set()
+        missed, patience = 0, TRIES * (1 + len(self._bandit.choices))
+        while len(trip) < self.settings.batch and missed < patience:
+            if (choice := self._bandit.choose(self._rng)) is None:
                 break
+            missed += 1
             kind, size = self._bandit.choices[choice]
             block = self.landscape.block(self.state, kind, size, self._rng)
             if block is None:
                 self._bandit.empty(choice)
                 continue
             self.counts.evaluations += block.evaluations
-            if not any(_meet(block, other) for other, _ in trip):
+            places = _places(block)
+            if places is None or taken.isdisjoint(places.tolist()):
                 trip.append((block, choice))
+                taken.update(() if places is None else places.tolist())
+                missed = 0
         self._joint = len(trip) > 1 and any(_places(block) is None for block, _ in trip)
         self._trip, self._asked = trip, self.state
         return [block for block, _ in trip]
@@ -306,9 +312,3 @@ def _places(block: Block) -> np.ndarray | None:
     """The positions that a block may change, where its move says so: itself an array of them, or with ``places``."""
     found = getattr(block.move, "places", block.move)
     return found if isinstance(found, np.ndarray) and found.dtype.kind == "i" and found.ndim == 1 else None
-
-
-def _meet(one: Block, other: Block) -> bool:
-    """Whether two blocks share a position, where that can be told."""
-    ours, theirs = _places(one), _places(other)
-    return ours is not None and theirs is not None and bool(np.isin(ours, theirs).any())
