@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hybrid_assets.problems.base import Instance
-from hybrid_assets.problems.binpacking import fewest_bins, packed
+from hybrid_assets.problems.packing.binpacking import fewest_bins, packed
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 
 #: Largest graph; above it the bound L2 and best fit are all there is.

@@ -9,8 +9,8 @@ from importlib.metadata import version
 
 import numpy as np
 
-from hybrid_assets.problems.tour import TourLandscape
-from hybrid_assets.problems.tsp import Tsp
+from hybrid_assets.problems.routing.tour import TourLandscape
+from hybrid_assets.problems.routing.tsp import Tsp
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.routing_record import RoutingRecord, is_routing
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hybrid_assets.problems.project import Project
+from hybrid_assets.problems.scheduling.project import Project
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.schedule_search import ScheduleRecord, heuristic_start, is_scheduling, project_of
 

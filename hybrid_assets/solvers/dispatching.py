@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hybrid_assets.problems import jobshop, rcpsp
+from hybrid_assets.problems.scheduling import jobshop, rcpsp
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.schedule_search import ScheduleRecord, heuristic_start, is_scheduling, project_of
 
 if TYPE_CHECKING:
-    from hybrid_assets.problems.project import Project
+    from hybrid_assets.problems.scheduling.project import Project
 
 #: Largest random share of a priority, relative to the rule's range.
 _NOISE = (0.1, 0.3, 1.0)
@@ -53,7 +53,7 @@ def _noisy(rule: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarra
 
 
 def _active(task: SolveTask, record: ScheduleRecord, project: Project, rng: np.random.Generator) -> int:
-    from hybrid_assets.problems import jobshop_kernels as kernels
+    from hybrid_assets.problems.scheduling import jobshop_kernels as kernels
 
     a, rules = task.instance.arrays, jobshop.priority_rules(project)
     jobs, durations = a["jobs"], a["durations"]

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from hybrid_assets.problems.binpacking import fewest_bins, packed
+from hybrid_assets.problems.packing.binpacking import fewest_bins, packed
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 
 #: Temperatures of the acceptance on Σ (load/capacity)², one after the other.
@@ -32,7 +32,7 @@ class FitDecreasing(ClassicalSolver):
         """Search until the budget is spent, the bound or a proven optimum is reached."""
         from importlib.metadata import version
 
-        from hybrid_assets.problems.binpacking_loops import refill
+        from hybrid_assets.problems.packing.binpacking_loops import refill
 
         started = time.perf_counter()
         instance, rng = task.instance, np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from hybrid_assets.problems.jobshop_kernels import block_moves, paths, repaired, shift
+from hybrid_assets.problems.scheduling.jobshop_kernels import block_moves, paths, repaired, shift
 
 
 @njit(cache=True)

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from hybrid_assets.problems.knapsack_bag import Bag, Items
+from hybrid_assets.problems.packing.knapsack_bag import Bag, Items
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask, Status
 
 #: Bytes of the table of decisions, one bit per item and capacity.
@@ -74,7 +74,7 @@ def _relaxation(items: Items) -> float:
 
 def _table(items: Items, deadline: float) -> np.ndarray | None:
     """The best bits, shape ``(n,)``; ``None`` when memory or time does not suffice."""
-    from hybrid_assets.problems.knapsack_loops import tabulate
+    from hybrid_assets.problems.packing.knapsack_loops import tabulate
 
     k = items.fitting
     divisor = max(int(np.gcd.reduce(items.weights[k, 0])), 1)

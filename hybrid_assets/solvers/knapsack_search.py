@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from hybrid_assets.problems.knapsack_bag import Bag, Items
+from hybrid_assets.problems.packing.knapsack_bag import Bag, Items
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 
 #: First and last temperature as shares of an item's mean gain: flip and repair, and annealing with pairs.
@@ -71,7 +71,7 @@ class KnapsackSearch(ClassicalSolver):
 
 def _walk(bag: Bag, work: float, start: float, stop: float, rng: np.random.Generator) -> int:
     """One part of a run, ``start`` to ``stop`` of its temperatures; steps made."""
-    from hybrid_assets.problems.knapsack_loops import rebuild
+    from hybrid_assets.problems.packing.knapsack_loops import rebuild
 
     items = bag.items
     pool = items.fitting

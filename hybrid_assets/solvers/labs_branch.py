@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid_assets.problems.labs import lowest_energy
+from hybrid_assets.problems.sequences.labs import lowest_energy
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.labs_tabu import UNKNOWN
 from hybrid_assets.solvers.search import Record

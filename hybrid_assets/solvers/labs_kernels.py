@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from hybrid_assets.problems.labs_moves import correlate, flip, flip_energy
+from hybrid_assets.problems.sequences.labs_moves import correlate, flip, flip_energy
 
 
 @njit(cache=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hybrid_assets.problems.labs import lowest_energy
+from hybrid_assets.problems.sequences.labs import lowest_energy
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.search import Record
 

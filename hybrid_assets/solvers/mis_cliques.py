@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid_assets.problems.mis import Neighbours
-from hybrid_assets.problems.mis_landscape import MisLandscape
+from hybrid_assets.problems.graphs.mis import Neighbours
+from hybrid_assets.problems.graphs.mis_landscape import MisLandscape
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.cpsat import CLOSED, whole_coefficients
 from hybrid_assets.solvers.search import Record

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid_assets.problems.mis_landscape import MisLandscape
+from hybrid_assets.problems.graphs.mis_landscape import MisLandscape
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.search import Record
 
@@ -32,7 +32,7 @@ class MisSearch(ClassicalSolver):
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
         """Search until the budget ends or the proven target is reached."""
-        from hybrid_assets.problems.mis_moves import climb, empty
+        from hybrid_assets.problems.graphs.mis_moves import climb, empty
         from hybrid_assets.solvers.mis_search_kernel import search
 
         rng, n, weights = np.random.default_rng(seed), task.instance.size, task.instance.arrays["weights"]

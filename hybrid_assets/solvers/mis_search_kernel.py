@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from hybrid_assets.problems.mis_moves import empty, join, leave
+from hybrid_assets.problems.graphs.mis_moves import empty, join, leave
 
 #: Iterations that a node which left stays out, at least.
 TENURE = 7

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid_assets.problems.cvrp import Cvrp
-from hybrid_assets.problems.fleet import codes_of, problem_of
-from hybrid_assets.problems.tsp import Tsp
+from hybrid_assets.problems.routing.cvrp import Cvrp
+from hybrid_assets.problems.routing.fleet import codes_of, problem_of
+from hybrid_assets.problems.routing.tsp import Tsp
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.routing_record import RoutingRecord, is_routing
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hybrid_assets.problems.qap import cost
+from hybrid_assets.problems.assignment.qap import cost
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.cpsat import CLOSED
 from hybrid_assets.solvers.robust_tabu import RobustTabu

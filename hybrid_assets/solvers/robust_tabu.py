@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid_assets.problems.qap import cost
+from hybrid_assets.problems.assignment.qap import cost
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.search import Record
 
@@ -31,7 +31,7 @@ class RobustTabu(ClassicalSolver):
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
         """Search until the budget ends or the proven target is reached."""
-        from hybrid_assets.problems.qap_moves import all_swaps
+        from hybrid_assets.problems.assignment.qap_moves import all_swaps
         from hybrid_assets.solvers.robust_tabu_kernel import search
 
         rng, n = np.random.default_rng(seed), task.instance.size

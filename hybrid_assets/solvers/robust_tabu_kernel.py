@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from hybrid_assets.problems.qap_moves import make_swap
+from hybrid_assets.problems.assignment.qap_moves import make_swap
 
 
 @njit(cache=True)

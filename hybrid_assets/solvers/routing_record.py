@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid_assets import registry
-from hybrid_assets.problems.cvrp import Cvrp
-from hybrid_assets.problems.tsp import Tsp
+from hybrid_assets.problems.routing.cvrp import Cvrp
+from hybrid_assets.problems.routing.tsp import Tsp
 from hybrid_assets.solvers.search import Record
 
 

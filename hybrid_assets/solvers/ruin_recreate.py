@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid_assets.problems.cvrp import Cvrp
-from hybrid_assets.problems.fleet import FleetLandscape, codes_of, routes_in, table_of
+from hybrid_assets.problems.routing.cvrp import Cvrp
+from hybrid_assets.problems.routing.fleet import FleetLandscape, codes_of, routes_in, table_of
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.routing_record import RoutingRecord, is_routing
 
@@ -35,7 +35,7 @@ class RuinRecreate(ClassicalSolver):
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
         """Search until the budget ends or the proven target is reached."""
-        from hybrid_assets.problems.route_ruin import rounds as ruin
+        from hybrid_assets.problems.routing.route_ruin import rounds as ruin
 
         landscape = FleetLandscape(task.instance)
         state = landscape.polish(landscape.start(seed), 1).state

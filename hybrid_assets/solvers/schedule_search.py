@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hybrid_assets import registry
-from hybrid_assets.problems.project import Project
-from hybrid_assets.problems.schedule import ScheduleFamily
+from hybrid_assets.problems.scheduling.project import Project
+from hybrid_assets.problems.scheduling.schedule import ScheduleFamily
 from hybrid_assets.solvers.base import SolverResult, SolveTask
 
 

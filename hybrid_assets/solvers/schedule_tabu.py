@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hybrid_assets.problems.jobshop import JobShop, lanes, priority_rules
+from hybrid_assets.problems.scheduling.jobshop import JobShop, lanes, priority_rules
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.schedule_search import ScheduleRecord, heuristic_start, project_of
 
@@ -49,7 +49,7 @@ def _searches(
     task: SolveTask, record: ScheduleRecord, rules: list[np.ndarray], rng: np.random.Generator
 ) -> Iterator[int]:
     """One tabu search after the other, without end; yields the steps of each."""
-    from hybrid_assets.problems import jobshop_kernels as kernels
+    from hybrid_assets.problems.scheduling import jobshop_kernels as kernels
     from hybrid_assets.solvers import jobshop_tabu_kernel as search
 
     a = task.instance.arrays

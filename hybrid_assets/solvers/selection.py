@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_assets.problems.portfolio_weights import objectives, optimal_weights
+from hybrid_assets.problems.portfolio_weights import objectives, optimal_weights, swap_estimates
 from hybrid_assets.solvers.base import SolverResult, SolveTask
 
 
@@ -62,32 +62,14 @@ class SelectionSearch:
     def swaps(self, chosen: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
         """The ``width`` most promising neighbours of a selection: indices, shape ``(≤ width, k)``.
 
-        Promising is the exact change of the objective when the newcomer takes over the weight of the asset that
-        leaves, and, to see what a heavier newcomer would do, that at weight 1/K taken evenly from all.
-
         Returns:
             each row is ``chosen`` with one position replaced.
         """
         outside = np.setdiff1d(np.arange(self.size), chosen)
         if not len(outside):
             return np.empty((0, len(chosen)), dtype=np.int64)
-        full = np.zeros(self.size)
-        full[chosen] = weights
-        slope = 2 * self.risk_aversion * self.covariance @ full - (1 - self.risk_aversion) * self.mean
-        variance = np.diag(self.covariance)
-        cross = self.covariance[np.ix_(chosen, outside)]
-        spread = variance[chosen][:, None] + variance[outside][None, :] - 2 * cross
-        takes_over = (
-            weights[:, None] * (slope[outside][None, :] - slope[chosen][:, None])
-            + self.risk_aversion * weights[:, None] ** 2 * spread
-        )
-        share = 1.0 / self.cardinality
-        level = share * (slope[outside] - slope @ full)
-        level = level + self.risk_aversion * share**2 * (
-            variance[outside] + full @ self.covariance @ full - 2 * self.covariance[outside] @ full
-        )
-        leaves = weights * (slope @ full - slope[chosen]) + self.risk_aversion * weights**2 * variance[chosen]
-        estimate = np.minimum(takes_over, leaves[:, None] + level[None, :]).ravel()
+        problem = self.mean, self.covariance, self.risk_aversion
+        estimate = swap_estimates(*problem, chosen, weights, outside).ravel()
         width = min(width, len(estimate))
         picks = np.sort(np.argpartition(estimate, width - 1)[:width])
         neighbours = np.repeat(chosen[None, :], width, axis=0)

@@ -30,7 +30,7 @@ class SplitAnnealing(ClassicalSolver):
         """Search until the budget is spent, 0 or a proven optimum is reached."""
         from importlib.metadata import version
 
-        from hybrid_assets.problems.marketsplit_loops import anneal
+        from hybrid_assets.problems.packing.marketsplit_loops import anneal
 
         started = time.perf_counter()
         rng, instance = np.random.default_rng(seed), task.instance

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid_assets.problems.tour import TourLandscape
-from hybrid_assets.problems.tsp import Tsp
+from hybrid_assets.problems.routing.tour import TourLandscape
+from hybrid_assets.problems.routing.tsp import Tsp
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.routing_record import RoutingRecord, is_routing
 
@@ -36,7 +36,7 @@ class TourDescent(ClassicalSolver):
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
         """Search until the budget ends or the proven target is reached."""
-        from hybrid_assets.problems.tour_kernels import iterate
+        from hybrid_assets.problems.routing.tour_kernels import iterate
 
         landscape = TourLandscape(task.instance)
         network = landscape.distance, landscape.near, landscape.towards, landscape.symmetric

@@ -8,20 +8,20 @@ from dataclasses import replace
 import pytest
 
 from hybrid_assets import registry
+from hybrid_assets.problems.assignment.qap import Qap
 from hybrid_assets.problems.base import ProblemFamily
-from hybrid_assets.problems.binpacking import BinPacking
 from hybrid_assets.problems.conformance import source
-from hybrid_assets.problems.cvrp import Cvrp
-from hybrid_assets.problems.knapsack import Knapsack
-from hybrid_assets.problems.labs import Labs
-from hybrid_assets.problems.marketsplit import MarketSplit
-from hybrid_assets.problems.maxcut import MaxCut
-from hybrid_assets.problems.mis import Mis
+from hybrid_assets.problems.graphs.maxcut import MaxCut
+from hybrid_assets.problems.graphs.mis import Mis
+from hybrid_assets.problems.packing.binpacking import BinPacking
+from hybrid_assets.problems.packing.knapsack import Knapsack
+from hybrid_assets.problems.packing.marketsplit import MarketSplit
 from hybrid_assets.problems.portfolio import Portfolio, PortfolioOptions
-from hybrid_assets.problems.program import MathematicalProgram
-from hybrid_assets.problems.qap import Qap
+from hybrid_assets.problems.programs.program import MathematicalProgram
 from hybrid_assets.problems.qubo import Qubo
-from hybrid_assets.problems.tsp import Tsp
+from hybrid_assets.problems.routing.cvrp import Cvrp
+from hybrid_assets.problems.routing.tsp import Tsp
+from hybrid_assets.problems.sequences.labs import Labs
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.conformance import SolverConformance
 from hybrid_assets.solvers.swap_greedy import SwapGreedy

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hybrid_assets import registry
 from hybrid_assets.problems.base import FamilyOptions, Program
-from hybrid_assets.problems.maxcut import MaxCut
+from hybrid_assets.problems.graphs.maxcut import MaxCut
 from hybrid_assets.problems.qubo import Qubo
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.problems.unconstrained import UnconstrainedFamily

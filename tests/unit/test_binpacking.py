@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from hybrid_assets.encodings.penalty import Penalty
 from hybrid_assets.problems.base import Instance
-from hybrid_assets.problems.binpacking import BinPacking, fewest_bins, layout, numbered, packed
 from hybrid_assets.problems.conformance import source
 from hybrid_assets.problems.landscape import random_bits
+from hybrid_assets.problems.packing.binpacking import BinPacking, fewest_bins, layout, numbered, packed
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.solvers.arc_flow import ArcFlow
 from hybrid_assets.solvers.base import SolveTask

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hybrid_assets import registry
 from hybrid_assets.problems.base import PROGRAM_VARIABLES, Instance
 from hybrid_assets.problems.conformance import source
-from hybrid_assets.problems.cvrp import Cvrp, CvrpOptions
-from hybrid_assets.problems.fleet import FleetLandscape, codes_of, routes_of
-from hybrid_assets.problems.route_sets import route_sets
+from hybrid_assets.problems.routing.cvrp import Cvrp, CvrpOptions
+from hybrid_assets.problems.routing.fleet import FleetLandscape, codes_of, routes_of
+from hybrid_assets.problems.routing.route_sets import route_sets
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.solvers.base import SolveTask
 from resources.failures import InfeasibleError, InputError

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid_assets.problems import jobshop_kernels as kernels
 from hybrid_assets.problems.base import Instance
-from hybrid_assets.problems.jobshop import JobShop, lanes
-from hybrid_assets.problems.schedule import ScheduleOptions
+from hybrid_assets.problems.scheduling import jobshop_kernels as kernels
+from hybrid_assets.problems.scheduling.jobshop import JobShop, lanes
+from hybrid_assets.problems.scheduling.schedule import ScheduleOptions
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.solvers.base import SolveTask
 from hybrid_assets.solvers.cpsat_schedule import CpSatSchedule

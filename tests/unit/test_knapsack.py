@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from hybrid_assets.problems.base import Instance
 from hybrid_assets.problems.conformance import source
-from hybrid_assets.problems.knapsack import Knapsack
-from hybrid_assets.problems.knapsack_bag import Bag, Items
+from hybrid_assets.problems.graphs.maxcut import MaxCut
 from hybrid_assets.problems.landscape import random_bits
-from hybrid_assets.problems.maxcut import MaxCut
+from hybrid_assets.problems.packing.knapsack import Knapsack
+from hybrid_assets.problems.packing.knapsack_bag import Bag, Items
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.solvers.base import SolveTask
 from hybrid_assets.solvers.knapsack_dp import KnapsackDp
@@ -200,7 +200,7 @@ def test_descent_reaches_a_swap_optimum() -> None:
 
 def test_loops_keep_room_and_gains() -> None:
     """Several parts of one run: what a loop leaves behind is what the next one counts on."""
-    from hybrid_assets.problems.knapsack_loops import rebuild
+    from hybrid_assets.problems.packing.knapsack_loops import rebuild
 
     rng = np.random.default_rng(6)
     text = "\n".join(["1", "40 2 0", *(" ".join(map(str, rng.integers(1, 60, 40))) for _ in range(3)), "300 280"])

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from hybrid_assets.problems.base import FamilyOptions, Instance
 from hybrid_assets.problems.conformance import source
-from hybrid_assets.problems.labs import MODELLED_LENGTH, Labs, correlations, lowest_energy, merit_factor
-from hybrid_assets.problems.labs_landscape import LabsLandscape
-from hybrid_assets.problems.labs_polynomial import sidelobe_polynomial
+from hybrid_assets.problems.sequences.labs import MODELLED_LENGTH, Labs, correlations, lowest_energy, merit_factor
+from hybrid_assets.problems.sequences.labs_landscape import LabsLandscape
+from hybrid_assets.problems.sequences.labs_polynomial import sidelobe_polynomial
 from hybrid_assets.solvers.base import SolveTask
 from hybrid_assets.solvers.labs_branch import LabsBranch
 from hybrid_assets.solvers.labs_tabu import LabsTabu
@@ -109,7 +109,7 @@ def test_conditioning_is_exact(n: int, q: int, seed: int) -> None:
 @settings(max_examples=25, deadline=None)
 @given(n=st.integers(2, 30), seed=st.integers(0, 1_000))
 def test_flips_cost_what_they_say(n: int, seed: int) -> None:
-    from hybrid_assets.problems.labs_moves import correlate, flip, flip_energy
+    from hybrid_assets.problems.sequences.labs_moves import correlate, flip, flip_energy
 
     bits = np.random.default_rng(seed).integers(0, 2, n, dtype=np.int8)
     spins, c, again = 1 - 2 * bits.astype(np.int64), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hybrid_assets.problems.base import Instance
 from hybrid_assets.problems.conformance import source
-from hybrid_assets.problems.marketsplit import MarketSplit
+from hybrid_assets.problems.packing.marketsplit import MarketSplit
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.solvers.base import ClassicalSolver, SolveTask
 from hybrid_assets.solvers.split_annealing import SplitAnnealing

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_assets.problems.base import FamilyOptions, Instance
-from hybrid_assets.problems.maxcut import MaxCut
+from hybrid_assets.problems.graphs.maxcut import MaxCut
 from hybrid_assets.problems.qubo import Qubo
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.problems.unconstrained import TABU_VARIABLES, UnconstrainedFamily

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from hybrid_assets.problems.base import FamilyOptions, Instance
 from hybrid_assets.problems.conformance import source
-from hybrid_assets.problems.mis import Mis, Neighbours, independent
-from hybrid_assets.problems.mis_landscape import MisLandscape
+from hybrid_assets.problems.graphs.mis import Mis, Neighbours, independent
+from hybrid_assets.problems.graphs.mis_landscape import MisLandscape
 from hybrid_assets.solvers.base import SolveTask
 from hybrid_assets.solvers.mis_cliques import MisCliques, clique_cover
 from hybrid_assets.solvers.mis_search import MisSearch
@@ -135,7 +135,7 @@ def test_local_search_ends_where_no_small_move_helps(n: int, density: float, see
 
 
 def test_the_lists_follow_every_move() -> None:
-    from hybrid_assets.problems.mis_moves import empty, join, leave
+    from hybrid_assets.problems.graphs.mis_moves import empty, join, leave
 
     n, rng = 15, np.random.default_rng(1)
     instance = random_instance(n, 0.3, 1)

@@ -22,9 +22,9 @@ from hybrid_assets import cli, registry
 from hybrid_assets.landing import recognise
 from hybrid_assets.problems.base import FamilyOptions, Instance
 from hybrid_assets.problems.conformance import source
-from hybrid_assets.problems.polynomial import Layout, Terms, digits, whole
-from hybrid_assets.problems.program import MathematicalProgram
-from hybrid_assets.problems.program_bits import Bits
+from hybrid_assets.problems.programs.polynomial import Layout, Terms, digits, whole
+from hybrid_assets.problems.programs.program import MathematicalProgram
+from hybrid_assets.problems.programs.program_bits import Bits
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.session import Session, open_session
 from hybrid_assets.solvers.base import SolveTask

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybrid_assets.problems.assignment.qap import MODELLED_FACILITIES, Qap, placed
+from hybrid_assets.problems.assignment.qap_landscape import QapLandscape
 from hybrid_assets.problems.base import FamilyOptions, Instance
 from hybrid_assets.problems.conformance import source
-from hybrid_assets.problems.qap import MODELLED_FACILITIES, Qap, placed
-from hybrid_assets.problems.qap_landscape import QapLandscape
 from hybrid_assets.solvers import qap_branch
 from hybrid_assets.solvers.base import SolveTask
 from hybrid_assets.solvers.qap_branch import QapBranch
@@ -132,7 +132,7 @@ def test_reference_ranks_a_block_of_facilities_and_locations() -> None:
 @settings(max_examples=30, deadline=None)
 @given(n=st.integers(3, 9), seed=st.integers(0, 1_000))
 def test_the_table_of_swaps_stays_exact(n: int, seed: int) -> None:
-    from hybrid_assets.problems.qap_moves import all_swaps, make_swap
+    from hybrid_assets.problems.assignment.qap_moves import all_swaps, make_swap
 
     instance, rng = random_instance(n, seed), np.random.default_rng(seed)
     flow, distance, places = instance.arrays["flow"], instance.arrays["distance"], rng.permutation(n)

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_assets.problems.base import FamilyOptions, Instance
-from hybrid_assets.problems.maxcut import MaxCut
-from hybrid_assets.problems.mis import Mis
+from hybrid_assets.problems.graphs.maxcut import MaxCut
+from hybrid_assets.problems.graphs.mis import Mis
 from hybrid_assets.problems.qubo import Qubo
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.problems.unconstrained import UnconstrainedFamily

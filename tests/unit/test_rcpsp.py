@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_assets.problems.base import Instance
-from hybrid_assets.problems.rcpsp import Rcpsp, priority_rules
-from hybrid_assets.problems.schedule import ScheduleOptions
+from hybrid_assets.problems.scheduling.rcpsp import Rcpsp, priority_rules
+from hybrid_assets.problems.scheduling.schedule import ScheduleOptions
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.solvers.base import SolveTask
 from hybrid_assets.solvers.cpsat_schedule import CpSatSchedule

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hybrid_assets import registry
 from hybrid_assets.problems.base import PROGRAM_VARIABLES, Instance
 from hybrid_assets.problems.conformance import source
-from hybrid_assets.problems.routing_distances import MATRIX_FORMATS, between, matrix, weights_expected
+from hybrid_assets.problems.routing.routing_distances import MATRIX_FORMATS, between, matrix, weights_expected
+from hybrid_assets.problems.routing.tour import TourLandscape
+from hybrid_assets.problems.routing.tsp import Tsp
 from hybrid_assets.problems.source import SourceFile
-from hybrid_assets.problems.tour import TourLandscape
-from hybrid_assets.problems.tsp import Tsp
 from hybrid_assets.solvers.base import SolveTask
 from resources.failures import InputError
 

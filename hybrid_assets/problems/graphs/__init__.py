@@ -1,0 +1,1 @@
+"""Graphs: maximum cut and independent sets."""

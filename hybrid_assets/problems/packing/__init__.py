@@ -1,0 +1,1 @@
+"""Packing: knapsacks, bins and market splits."""

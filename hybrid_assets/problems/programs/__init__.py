@@ -1,0 +1,1 @@
+"""Anything that is written as a mathematical program."""

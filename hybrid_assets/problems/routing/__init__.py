@@ -1,0 +1,1 @@
+"""Routing: one tour, and fleets with capacities and time windows."""

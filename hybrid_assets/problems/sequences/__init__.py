@@ -1,0 +1,1 @@
+"""Binary sequences with low autocorrelation."""
