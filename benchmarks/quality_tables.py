@@ -244,7 +244,8 @@ def plot(subjects: Sequence[Subject], seconds: float, path: Path) -> None:
                 elif budget == "arm":
                     arm = name.removesuffix("+polish")
                     style = {"color": colour[arm], "linewidth": 1.2, "linestyle": "-" if arm == name else "--"}
-                axis.plot(times, _medians(subject, runs, times), label=name, drawstyle="steps-post", **style)
+                label = "baselines" if budget == "baseline" else name
+                axis.plot(times, _medians(subject, runs, times), label=label, drawstyle="steps-post", **style)
         axis.set_xscale("log")
         axis.set_yscale("symlog", linthresh=0.01)
         axis.set_ylim(bottom=-0.001)

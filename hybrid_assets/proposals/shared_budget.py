@@ -106,7 +106,7 @@ class _Ledger:
 
     family: ProblemFamily
     instance: Instance
-    began: float = field(default_factory=time.perf_counter)
+    began: float = field(default_factory=lambda: time.perf_counter())
     values: np.ndarray | None = None
     objective: float | None = None
     bound: float | None = None
@@ -145,17 +145,22 @@ class _Ledger:
         if bound is not None and (self.bound is None or better(self.bound, bound, self.instance.sense)):
             self.bound = bound
 
-    def improves(self, objective: float) -> bool:
-        return self.objective is None or better(objective, self.objective, self.instance.sense, self.family.tolerance)
-
     def offer(self, values: np.ndarray) -> float | None:
         """Keep a solution if it is feasible and the best so far; answers its objective where it is feasible."""
         found = self.family.evaluate(self.instance, values)
         if not found.feasible:
             return None
-        if self.improves(found.objective):
+        if self.objective is None or self._improves(found.objective, self.objective):
             self.values, self.objective = values, found.objective
         return found.objective
+
+    def reached(self, point: Reached) -> None:
+        """Keep a point of the trajectory if it is the best so far."""
+        if not self.trajectory or self._improves(point.objective, self.trajectory[-1].objective):
+            self.trajectory.append(point)
+
+    def _improves(self, objective: float, known: float) -> bool:
+        return better(objective, known, self.instance.sense, self.family.tolerance)
 
 
 def share(
@@ -219,13 +224,10 @@ def _solve(ledger: _Ledger, until: float, seed: int) -> None:
 def _run(ledger: _Ledger, task: SolveTask, name: str, granted: float, seed: int) -> SolverResult:
     began = ledger.elapsed
     result = registry.solver(name).solve(task, granted, seed)
-    for at, objective in result.trajectory:
-        if ledger.improves(objective) and (
-            not ledger.trajectory or better(objective, ledger.trajectory[-1].objective, ledger.instance.sense)
-        ):
-            # a solver's answer was searched for, not sampled: nothing was done to its bits afterwards
-            ledger.trajectory.append(Reached(began + at, objective, name, EvidenceClass.CLASSICAL, PostProcessing.RAW))
     found = None if result.values is None else ledger.offer(np.asarray(result.values))
+    for at, objective in result.trajectory if found is not None else ():
+        # a solver's answer was searched for, not sampled: nothing was done to its bits afterwards
+        ledger.reached(Reached(began + at, objective, name, EvidenceClass.CLASSICAL, PostProcessing.RAW))
     ledger.bounded(result.bound)
     if result.status == "optimal":
         ledger.bounded(found)
@@ -249,13 +251,8 @@ def _propose(ledger: _Ledger, until: float, seed: int, proposer: Proposer, setti
     found = search(landscape, proposer, Budget(until - ledger.elapsed, bound=bound), seed, settings, start)
     objective = ledger.offer(landscape.values(found.state)) if found.state.feasible else None
     for point in found.trajectory:
-        reached = sign * point.cost
-        if point.feasible and (
-            not ledger.trajectory or better(reached, ledger.trajectory[-1].objective, ledger.instance.sense)
-        ):
-            ledger.trajectory.append(
-                Reached(
-                    began + setup + point.seconds, reached, point.proposer, point.evidence_class, point.post_processing
-                )
-            )
+        if point.feasible:
+            when = began + setup + point.seconds
+            done = point.evidence_class, point.post_processing
+            ledger.reached(Reached(when, sign * point.cost, point.proposer, *done))
     ledger.parts.append(Part(proposer.name, until - began, ledger.elapsed - began, found.cause, objective))
