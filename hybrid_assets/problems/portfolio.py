@@ -4,20 +4,22 @@ min λ·w'Σw − (1−λ)·μ'w, Σw = 1, exactly K assets held, each with min_
 Sharaiha, Computers & Operations Research 27, 2000). The program decides the assets by a named proxy with one binary per
 asset; a convex QP decides the weights of a selection; the score is the true objective.
 
+Sector limits, a limit on turnover and lots may be added; the weights answer for them, the program does not know them.
+
 Here: the family. Not here: formats (``portfolio_readers``), estimates (``portfolio_moments``), the QP
-(``portfolio_weights``), pictures (``portfolio_plots``).
+(``portfolio_weights``), options (``portfolio_options``), weights under rules (``portfolio_ruled``), the engine's view
+(``portfolio_landscape``), pictures (``portfolio_plots``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
 
-from hybrid_assets.problems import portfolio_moments, portfolio_readers
+from hybrid_assets.problems import portfolio_moments, portfolio_options, portfolio_readers
 from hybrid_assets.problems.base import (
     Evaluation,
     FamilyOptions,
@@ -27,8 +29,10 @@ from hybrid_assets.problems.base import (
     Reference,
     Solution,
 )
+from hybrid_assets.problems.portfolio_options import PortfolioOptions
 from hybrid_assets.problems.portfolio_readers import History, Moments
-from hybrid_assets.problems.portfolio_weights import optimal_weights
+from hybrid_assets.problems.portfolio_ruled import nearest_selection, relaxed_weights, ruled_weights
+from hybrid_assets.problems.portfolio_rules import TOLERANCE, Rules
 from hybrid_assets.problems.source import SourceFile
 from resources.envelope import PostProcessing
 from resources.failures import InputError
@@ -36,32 +40,17 @@ from resources.failures import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Violations up to this are rounding.
-TOLERANCE = 1e-6
+    from hybrid_assets.problems.landscape import Landscape
+
 #: Portfolios around which the proxy is re-linearized.
 _BEST = 20
 
 
-class PortfolioOptions(FamilyOptions):
-    """What may be asked of a portfolio.
-
-    Attributes:
-        cardinality: K, exactly as many assets are held (default: 10, or all of fewer).
-        risk_aversion: λ from 0 (return alone) to 1 (risk alone).
-        min_weight, max_weight: bounds of the weight of every asset held.
-        start, end: first and last date of a history that are used.
-    """
-
-    cardinality: int | None = Field(default=None, ge=1)
-    risk_aversion: float = Field(default=0.5, ge=0, le=1)
-    min_weight: float = Field(default=0.01, ge=0, le=1)
-    max_weight: float = Field(default=1.0, gt=0, le=1)
-    start: date | None = None
-    end: date | None = None
-
-
 class Portfolio(ProblemFamily):
-    """The portfolio family; ``Instance.arrays`` hold ``mean``, shape ``(n,)``, and ``covariance``, shape ``(n, n)``."""
+    """The portfolio family; ``Instance.arrays`` hold ``mean``, shape ``(n,)``, and ``covariance``, shape ``(n, n)``;
+    with sector limits ``sector``, int64 ``(n,)``, an index into their sorted names or -1; with turnover ``previous``,
+    shape ``(n,)``.
+    """
 
     name = "portfolio"
     version = "1"
@@ -95,17 +84,24 @@ class Portfolio(ProblemFamily):
             mean, covariance, labels, notes = portfolio_moments.of_history(raw, options.start, options.end)
         if len(mean) < 2:
             raise InputError(raw.file, "assets", "there is only one", "give at least two")
-        settings = _settings(f"options of {raw.file}", options, len(mean))
-        arrays = {"mean": mean, "covariance": covariance}
-        return Instance(self.name, name, len(mean), "min", arrays, settings, labels, notes)
+        settings = portfolio_options.settings_of(f"options of {raw.file}", options, len(mean))
+        arrays = {
+            "mean": mean,
+            "covariance": covariance,
+            **portfolio_options.ruled_arrays(f"options of {raw.file}", settings, labels),
+        }
+        instance = Instance(self.name, name, len(mean), "min", arrays, settings, labels, notes)
+        portfolio_options.refuse_infeasible(f"options of {raw.file}", instance)
+        return instance
 
     def model(self, instance: Instance) -> Program:
-        """The equal-weight proxy λΣ/K² − (1−λ)μ/K with Σx = K."""
+        """The equal-weight proxy λΣ/K² − (1−λ)μ/K with Σx = K; sectors, turnover and lots are left to ``complete``."""
         share = np.full(instance.size, 1.0 / instance.settings["cardinality"])
         return _program(instance, *_proxy(instance, share), "equal-weight proxy")
 
     def evaluate(self, instance: Instance, values: np.ndarray) -> Evaluation:
-        """λ·w'Σw − (1−λ)·μ'w; violations ``cardinality`` (assets), ``budget``, ``min_weight``, ``max_weight``."""
+        """λ·w'Σw − (1−λ)·μ'w; violations ``cardinality`` (assets), ``budget``, ``min_weight``, ``max_weight``,
+        ``sector NAME``, ``turnover`` and ``lots`` (shares)."""
         weights = np.asarray(values, dtype=np.float64)
         rules, held = instance.settings, _held(instance, weights)
         risk_aversion = rules["risk_aversion"]
@@ -118,24 +114,28 @@ class Portfolio(ProblemFamily):
             "budget": abs(float(weights.sum()) - 1.0),
             "min_weight": float(np.max(np.where(held, rules["min_weight"], 0.0) - weights)),
             "max_weight": float(np.max(weights) - rules["max_weight"]),
+            **Rules.of(instance).violations(weights),
         }
         return Evaluation(float(objective), {k: v for k, v in amounts.items() if not v <= TOLERANCE})
 
     def complete(self, instance: Instance, assignment: np.ndarray) -> Solution:
-        """Repair to K assets by the marginal equal-weight proxy where needed, then the optimal weights."""
-        repaired = repair(instance, assignment)
-        chosen = np.flatnonzero(repaired)
-        rules = instance.settings
+        """Repair to K assets by the marginal equal-weight proxy where needed, then the optimal weights.
+
+        A selection without weights under the rules becomes the nearest one that has some.
+        """
+        rules, held = Rules.of(instance), repair(instance, assignment)
+        weights = ruled_weights(instance, rules, np.flatnonzero(held))
+        if weights is None:
+            mended = nearest_selection(rules, held, _marginal(instance, held.astype(bool)))
+            held = held if mended is None else mended
+            weights = ruled_weights(instance, rules, np.flatnonzero(held))
+        if weights is None:
+            # nothing was found: the weights without the rules, whose violations have names
+            plain = replace(rules, names=(), limits=np.empty(0), turnover=np.inf, lots=0.0)
+            weights = ruled_weights(instance, plain, np.flatnonzero(held))
         values = np.zeros(instance.size)
-        values[chosen] = optimal_weights(
-            instance.arrays["mean"],
-            instance.arrays["covariance"],
-            rules["risk_aversion"],
-            rules["min_weight"],
-            rules["max_weight"],
-            chosen,
-        )[0]
-        changed = not np.array_equal(repaired, assignment)
+        values[np.flatnonzero(held)] = weights
+        changed = not np.array_equal(held, assignment)
         return Solution(
             values,
             self.evaluate(instance, values),
@@ -154,12 +154,11 @@ class Portfolio(ProblemFamily):
         """
         rules = instance.settings
         mean, covariance, risk_aversion = instance.arrays["mean"], instance.arrays["covariance"], rules["risk_aversion"]
-        everything = np.arange(instance.size)
-        weights = optimal_weights(mean, covariance, risk_aversion, 0.0, rules["max_weight"], everything)[0]
+        weights = relaxed_weights(instance, risk_aversion)
         cost = 2 * risk_aversion * covariance @ weights - (1 - risk_aversion) * mean
         order = np.lexsort((cost, -np.where(weights > TOLERANCE, weights, 0.0)))
         rank = np.empty(instance.size)
-        rank[order] = everything
+        rank[order] = np.arange(instance.size)
         assignment = (rank < rules["cardinality"]).astype(np.int8)
         priority = -np.abs(rank - (rules["cardinality"] - 0.5))
         return Reference(assignment, priority, "continuous relaxation: weights, then reduced costs")
@@ -186,6 +185,12 @@ class Portfolio(ProblemFamily):
             return None
         linear, quadratic = _relinearized(instance, best)
         return _program(instance, linear, quadratic, f"proxy re-linearized around {len(best)} portfolios")
+
+    def landscape(self, instance: Instance) -> Landscape:
+        """Exchanges of assets held for others, every state at its best weights."""
+        from hybrid_assets.problems.portfolio_landscape import PortfolioLandscape
+
+        return PortfolioLandscape(instance)
 
     def baselines(self, instance: Instance) -> Sequence[str]:
         """SCIP first: where it proves the optimum, the heuristics may stop there."""
@@ -219,10 +224,8 @@ def repair(instance: Instance, assignment: np.ndarray) -> np.ndarray:
     """
     held = np.asarray(assignment).astype(bool)
     cardinality = instance.settings["cardinality"]
-    linear, quadratic = _proxy(instance, np.full(instance.size, 1.0 / cardinality))
-    own = linear + np.diag(quadratic)
     while (count := np.count_nonzero(held)) != cardinality:
-        marginal = own + 2 * quadratic @ held - 2 * np.diag(quadratic) * held
+        marginal = _marginal(instance, held)
         if count < cardinality:
             held[np.where(held, np.inf, marginal).argmin()] = True
         else:
@@ -230,32 +233,11 @@ def repair(instance: Instance, assignment: np.ndarray) -> np.ndarray:
     return held.astype(np.int8)
 
 
-def _settings(file: str, options: PortfolioOptions, size: int) -> dict[str, Any]:
-    """All options in force, JSON-able; contradictions are refused."""
-    count, low, high = options.cardinality, options.min_weight, options.max_weight
-    if count is None:
-        count = min(10, size)
-    if count > size:
-        raise InputError(file, "cardinality", f"{count} assets are to be held, there are {size}", f"use at most {size}")
-    if low > high:
-        raise InputError(file, "min_weight", f"{low:g} is larger than max_weight {high:g}", "exchange them")
-    if count * low > 1 + 1e-12:
-        raise InputError(
-            file,
-            "min_weight",
-            f"{count} assets of at least {low:g} make more than 1",
-            f"use at most {1 / count:.6g}, or fewer assets",
-        )
-    if count * high < 1 - 1e-12:
-        raise InputError(
-            file,
-            "max_weight",
-            f"{count} assets of at most {high:g} make less than 1",
-            f"use at least {1 / count:.6g}, or more assets",
-        )
-    settings = {"cardinality": count, "risk_aversion": options.risk_aversion, "min_weight": low, "max_weight": high}
-    dates = {"start": options.start, "end": options.end}
-    return settings | {k: v.isoformat() for k, v in dates.items() if v is not None}
+def _marginal(instance: Instance, held: np.ndarray) -> np.ndarray:
+    """What every asset adds, or for one that is held has added, to the equal-weight proxy; shape ``(n,)``."""
+    linear, quadratic = _proxy(instance, np.full(instance.size, 1.0 / instance.settings["cardinality"]))
+    own = np.diag(quadratic)
+    return linear + own + 2 * quadratic @ held - 2 * own * held
 
 
 def _held(instance: Instance, weights: np.ndarray) -> np.ndarray:

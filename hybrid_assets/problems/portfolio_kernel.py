@@ -1,8 +1,8 @@
 """Compiled QP of a portfolio: the optimal weights of one selection after the other.
 
 Here: a primal active-set iteration (Nocedal & Wright, Numerical Optimization, algorithm 16.3) for
-min ½w'Hw + c'w, Σw = 1, low ≤ w ≤ high, by Cholesky factors of the free block. Imported inside functions only. Not here:
-starts, the interior-point fallback (``portfolio_weights``), rules beyond the bounds (``portfolio_rules``).
+min ½w'Hw + c'w, Σw = 1, low ≤ w ≤ high, by Cholesky factors of the free block. Not here: where it starts, and what is
+done where it does not settle (``portfolio_weights``). Imports numba: import it inside functions.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _solved(lower: np.ndarray, count: int, x: np.ndarray) -> None:
 
 @njit(cache=True, error_model="numpy")
 def settle(h: np.ndarray, c: np.ndarray, low: float, high: float, w: np.ndarray) -> bool:
-    """Bring feasible weights ``w`` (shape ``(k,)``, changed in place) to the optimum; whether the KKT conditions hold."""
+    """Bring feasible weights ``w``, shape ``(k,)``, to the optimum in place; whether the KKT conditions hold there."""
     size = len(c)
     state = np.zeros(size, dtype=np.int8)
     gradient = np.empty(size)
@@ -140,7 +140,7 @@ def scaled(
 def settle_all(
     quadratic: np.ndarray, linear: np.ndarray, low: float, high: float, weights: np.ndarray, settled: np.ndarray
 ) -> None:
-    """``settle`` for H ``(b, k, k)``, c and weights ``(b, k)``; ``settled``, bool ``(b,)``, says where it came about."""
+    """``settle`` for H ``(b, k, k)``, c and weights ``(b, k)``; ``settled``, bool ``(b,)``, says where it ended."""
     for row in range(len(linear)):
         settled[row] = settle(quadratic[row], linear[row], low, high, weights[row])
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hybrid_assets.plots import small_figure
 from hybrid_assets.problems.base import Instance
-from hybrid_assets.problems.portfolio_weights import optimal_weights
+from hybrid_assets.problems.portfolio_ruled import relaxed_weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,12 +26,11 @@ def assets(instance: Instance) -> Figure:
 
 
 def frontier(instance: Instance, solutions: Mapping[str, np.ndarray]) -> Figure:
-    """The efficient frontier without cardinality, and portfolios by name on top of it."""
+    """The efficient frontier without cardinality and lots, and portfolios by name on top of it."""
     figure, axes = _canvas(instance, f"{instance.name}: {instance.settings['cardinality']} of {instance.size} assets")
     mean, covariance = instance.arrays["mean"], instance.arrays["covariance"]
     steps = np.linspace(0.0, 1.0, 25 if instance.size <= 100 else 9) ** 0.5
-    upper, everything = instance.settings["max_weight"], np.arange(instance.size)
-    points = [optimal_weights(mean, covariance, float(t), 0.0, upper, everything)[0] for t in steps]
+    points = [relaxed_weights(instance, float(t)) for t in steps]
     axes.plot(
         [_risk(covariance, w) for w in points],
         [mean @ w for w in points],

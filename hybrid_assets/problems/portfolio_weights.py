@@ -1,6 +1,7 @@
 """The convex QP behind every portfolio: the best weights of given selections, many at once.
 
-Here: min λ·w'Σw − (1−λ)·μ'w, Σw = 1, lower ≤ w ≤ upper, exactly. Not here: which assets are selected.
+Here: min λ·w'Σw − (1−λ)·μ'w, Σw = 1, lower ≤ w ≤ upper, exactly, and what swaps promise without it. Not here: which
+assets are selected, rules beyond the bounds (``portfolio_ruled``).
 """
 
 from __future__ import annotations
@@ -56,6 +57,40 @@ def objectives(
     """λ·w'Σw − (1−λ)·μ'w of each selection, shape ``(b,)``; arguments as in ``optimal_weights``."""
     risk = np.einsum("bi,bij,bj->b", weights, covariance[chosen[:, :, None], chosen[:, None, :]], weights)
     return risk_aversion * risk - (1.0 - risk_aversion) * np.einsum("bi,bi->b", mean[chosen], weights)
+
+
+def swap_estimates(
+    mean: np.ndarray,
+    covariance: np.ndarray,
+    risk_aversion: float,
+    chosen: np.ndarray,
+    weights: np.ndarray,
+    outside: np.ndarray,
+) -> np.ndarray:
+    """What exchanging an asset held for one outside changes, without a QP; shape ``(k, m)``.
+
+    The smaller of two: the exact change when the newcomer takes over the weight of the asset that leaves, and, to see
+    what a heavier newcomer would do, an estimate at weight 1/k taken evenly from all.
+
+    Args:
+        chosen, weights: the assets held and their weights, shape ``(k,)``.
+        outside: assets not held, shape ``(m,)``.
+    """
+    full = np.zeros(len(mean))
+    full[chosen] = weights
+    slope = 2 * risk_aversion * covariance @ full - (1 - risk_aversion) * mean
+    variance = np.diag(covariance)
+    cross = covariance[np.ix_(chosen, outside)]
+    spread = variance[chosen][:, None] + variance[outside][None, :] - 2 * cross
+    takes_over = weights[:, None] * (slope[outside][None, :] - slope[chosen][:, None])
+    takes_over = takes_over + risk_aversion * weights[:, None] ** 2 * spread
+    share = 1.0 / len(chosen)
+    level = share * (slope[outside] - slope @ full)
+    level = level + risk_aversion * share**2 * (
+        variance[outside] + full @ covariance @ full - 2 * covariance[outside] @ full
+    )
+    leaves = weights * (slope @ full - slope[chosen]) + risk_aversion * weights**2 * variance[chosen]
+    return np.minimum(takes_over, leaves[:, None] + level[None, :])
 
 
 def _by_return(linear: np.ndarray, lower: float, upper: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from hybrid_assets import registry
 from hybrid_assets.problems.base import Instance, ProblemFamily
 from hybrid_assets.problems.landscape_conformance import LandscapeConformance
 from hybrid_assets.problems.source import SourceFile
+from tests.conformance.test_families import port
 from tests.unit import program_examples
 
 
@@ -158,3 +159,16 @@ class TestMarketSplit(LandscapeConformance):
         matrix = np.random.default_rng(7).integers(0, 50, (3, 20))
         rows = [" ".join(map(str, [*row, row.sum() // 2])) for row in matrix]
         return [read("marketsplit", "\n".join(["3 20", *rows])), read("marketsplit", "1 6\n3 5 8 13 21 34 42\n")]
+
+
+class TestPortfolio(LandscapeConformance):
+    def cases(self) -> Sequence[tuple[ProblemFamily, Instance]]:
+        text = port(18, 4).decode()
+        sectors = {str(k): "odd" if k % 2 else "even" for k in range(1, 19)}
+        held = {"1": 0.3, "4": 0.3, "9": 0.4}
+        return [
+            read("portfolio", port(30, 3).decode(), cardinality=8, risk_aversion=0.9),
+            read("portfolio", text, cardinality=5, risk_aversion=0.0, max_weight=0.4),
+            read("portfolio", text, cardinality=4, risk_aversion=0.7, sectors=sectors, sector_limits={"odd": 0.25}),
+            read("portfolio", text, cardinality=5, lots=0.05, previous=held, turnover=0.9, risk_aversion=0.8),
+        ]
