@@ -1,7 +1,7 @@
 # make run    set up, take the inputs in data/inbox through all stages, show the leaderboard
 # make ui     Dagster on the same state (PORT=3000)
 # make test   set up and run the whole suite
-# make bench  the measurements under benchmarks/ (a quarter of an hour)
+# make bench  the measurements under benchmarks/ (half an hour; quality where HYBRID_INSTANCES names instances)
 # make faults 1,000 jobs against the provider emulator under a fault plan, processes killed at random: what was lost?
 # make lint   ruff, mypy and the import contracts, without the tests
 # make emulator  a quantum cloud on loopback with noisy devices (FAULTS=plan.yaml); staging runs on it
@@ -21,7 +21,8 @@ test: setup-dev
 	.venv/bin/python -m pytest -n 4 --dist loadfile
 
 bench: setup-dev
-	for name in imports overhead burst publish_readers ledger warm_worker dispatch; do .venv/bin/python -m benchmarks.$$name || exit 1; done
+	for name in imports overhead burst publish_readers ledger warm_worker dispatch statevector_kernel; do .venv/bin/python -m benchmarks.$$name || exit 1; done
+	$(if $(HYBRID_INSTANCES),.venv/bin/python -m benchmarks.quality --replay 200,@echo "quality: left out, HYBRID_INSTANCES names no folder of instances")
 
 lint: setup-dev
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
