@@ -31,7 +31,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, help="5; for the development set 2")
     parser.add_argument("--seconds", type=float, help="of both budgets; by default the set's own")
     parser.add_argument("--arms", help=f"names, with commas, of {', '.join(ARMS)}; none at all: ''")
-    parser.add_argument("--no-baselines", action="store_true", help="no baseline with the budget to itself")
+    parser.add_argument("--baselines", help="which have the budget to themselves (all): names, with commas; none: ''")
     parser.add_argument("--replay", type=int, default=0, metavar="N", help="blocks of the frozen log")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="a picture per set: the set's name is put before the suffix")
@@ -53,7 +53,7 @@ def main(given: list[str] | None = None) -> None:
             asked.seconds or seconds,
             asked.seeds or (2 if few else 5),
             [arm for arm in arms.split(",") if arm],
-            not asked.no_baselines,
+            None if asked.baselines is None else asked.baselines.split(","),
             f"## {name}",
         )
         document[name] = [asdict(run) for subject in subjects for run in subject.runs]
@@ -67,7 +67,12 @@ def main(given: list[str] | None = None) -> None:
 
 
 def measured(
-    entries: list[instances.Entry], seconds: float, seeds: int, arms: list[str], alone: bool, title: str
+    entries: list[instances.Entry],
+    seconds: float,
+    seeds: int,
+    arms: list[str],
+    solvers: list[str] | None,
+    title: str,
 ) -> list[Subject]:
     """Run the entries and print the tables of their families, each as soon as it is complete."""
     subjects: list[Subject] = []
@@ -79,7 +84,7 @@ def measured(
                 continue
             family, instance = instances.load(entry)
             quality_runs.warm(family, instance, arms)
-            found = list(quality_runs.runs(family, instance, seconds, seeds, arms, alone))
+            found = list(quality_runs.runs(family, instance, seconds, seeds, arms, solvers))
             mean = quality_runs.random_mean(family, instance)
             group.append(Subject.of(entry, family, instance, mean, found))
         print(f"\n### {family_name}\n\n{quality_tables.accepted(group, seconds, seeds)}", flush=True)

@@ -86,16 +86,23 @@ def warm(family: ProblemFamily, instance: Instance, arms: Sequence[str]) -> None
 
 
 def runs(
-    family: ProblemFamily, instance: Instance, seconds: float, seeds: int, arms: Sequence[str], alone: bool
+    family: ProblemFamily,
+    instance: Instance,
+    seconds: float,
+    seeds: int,
+    arms: Sequence[str],
+    solvers: Sequence[str] | None,
 ) -> Iterator[Run]:
-    """All runs of an instance, seed by seed: portfolio, baselines (where ``alone``), arms.
+    """All runs of an instance, seed by seed: portfolio, baselines (all, or those among ``solvers``), arms.
 
     Once a baseline has proven an optimum, runs on their own may stop on reaching it.
     """
     landscape, target = family.landscape(instance), None
     for seed in range(seeds):
         yield _together(family, instance, seconds, seed)
-        for name in family.baselines(instance) if alone else ():
+        for name in family.baselines(instance):
+            if solvers is not None and name not in solvers:
+                continue
             meter = _Meter()
             result = registry.solver(name).solve(SolveTask(family, instance, target), seconds, seed)
             if result.status == "optimal" and target is None:
