@@ -8,8 +8,9 @@ from functools import partial
 import dagster as dg
 
 from hybrid_assets.problems.base import Instance, ProblemFamily
+from hybrid_assets.proposals.prepared import fits
 from hybrid_assets.proposals.rounds import envelope_for
-from hybrid_assets.proposals.trips import Plan
+from hybrid_assets.proposals.trips import Plan, has_higher_terms
 from hybrid_assets.request import Resolved
 from hybrid_assets.routes import jobs_of
 from resources.dispatcher import Dispatcher
@@ -61,13 +62,15 @@ def qubit_budget(resolved: Resolved, dispatcher: Dispatcher) -> int:
 def plan_of(family: ProblemFamily, instance: Instance, resolved: Resolved, dispatcher: Dispatcher) -> Plan | None:
     """How an instance that is larger than the device is walked; ``None`` when it fits, or is narrowed once instead."""
     limit = qubit_budget(resolved, dispatcher)
-    if family.landscape(instance) is None or family.program_size(instance) <= limit:
+    landscape = family.landscape(instance)
+    if landscape is None or fits(family, instance, limit):
         return None
     parts, by_trip = 1, False
     if resolved.backend in dispatcher.backend_names:
         parts = dispatcher.backend(resolved.backend).capabilities().parts
         by_trip = dispatcher.is_remote(resolved.backend)
-    return Plan.of(limit, parts, by_trip, resolved.shots, resolved.trips, resolved.polish, resolved.seed)
+    higher = has_higher_terms(landscape, resolved.seed)
+    return Plan.of(limit, parts, by_trip, resolved.shots, resolved.trips, resolved.polish, resolved.seed, higher)
 
 
 def correlation_id(context: dg.AssetExecutionContext) -> str:

@@ -54,6 +54,12 @@ class Prepared:
         return family.complete(instance, self.narrowed.lift(assignment))
 
 
+def fits(family: ProblemFamily, instance: Instance, max_variables: int) -> bool:
+    """Whether the whole program encodes to at most ``max_variables`` variables."""
+    size = family.program_size(instance)
+    return size <= max_variables and size + _extra(family.model(instance), max_variables) <= max_variables
+
+
 def prepare(family: ProblemFamily, instance: Instance, max_variables: int, seed: int) -> Prepared:
     """Model an instance, narrow it so that it encodes to at most ``max_variables`` variables, encode it.
 

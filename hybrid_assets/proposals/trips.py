@@ -58,16 +58,31 @@ class Plan:
     seed: int
 
     @classmethod
-    def of(cls, max_variables: int, parts: int, by_trip: bool, shots: int, trips: int, polish: bool, seed: int) -> Plan:
+    def of(
+        cls,
+        max_variables: int,
+        parts: int,
+        by_trip: bool,
+        shots: int,
+        trips: int,
+        polish: bool,
+        seed: int,
+        higher: bool = False,
+    ) -> Plan:
         """The plan for a backend.
 
         Args:
             max_variables: the largest payload, or the largest part of one.
             parts: independent parts that a payload may hold beside each other.
             by_trip: whether trips and money are the budget (a remote backend) rather than seconds.
+            higher: whether sub-programs have terms of degree 3 or 4: one more variable for every pair makes them
+                quadratic.
         """
         size = min(LARGE if by_trip else SMALL, max_variables)
-        batch = parts if parts > 1 else min(BATCH, max_variables // size) if by_trip else 1
+        while higher and size > 2 and size * (size + 1) // 2 > max_variables:
+            size -= 1
+        width = size * (size + 1) // 2 if higher else size
+        batch = parts if parts > 1 else max(1, min(BATCH, max_variables // width)) if by_trip else 1
         return cls(size, batch, shots if batch == 1 else min(shots, MANY), trips, polish, seed)
 
     @property
@@ -142,6 +157,13 @@ def side_by_side(blocks: Sequence[Block]) -> Program:
         )
     )
     return Program(cqm, f"{len(blocks)} sub-program(s): {', '.join(block.kind for block in blocks)}", higher)
+
+
+def has_higher_terms(landscape: Landscape, seed: int) -> bool:
+    """Whether its sub-programs have terms of degree 3 and more, judged by the first of each neighbourhood."""
+    state, rng = landscape.start(seed), np.random.default_rng(seed)
+    blocks = (landscape.block(state, kind, SMALL, rng) for kind in landscape.kinds)
+    return any(block is not None and bool(block.higher) for block in blocks)
 
 
 class Walking:

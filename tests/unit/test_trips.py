@@ -8,7 +8,15 @@ from hybrid_assets.problems.base import Instance, ProblemFamily
 from hybrid_assets.problems.landscape import Block, random_bits
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.proposals.rounds import counted
-from hybrid_assets.proposals.trips import CANDIDATES, Plan, Walking, random_walk, side_by_side, walked
+from hybrid_assets.proposals.trips import (
+    CANDIDATES,
+    Plan,
+    Walking,
+    has_higher_terms,
+    random_walk,
+    side_by_side,
+    walked,
+)
 from resources.envelope import EvidenceClass, PostProcessing, SampleCount
 
 PLAN = Plan(size=6, batch=1, shots=50, trips=5, polish=True, seed=3)
@@ -109,4 +117,25 @@ def test_where_trips_are_the_budget_they_are_filled() -> None:
     assert Plan.of(16, 1, False, 1024, 24, True, 0) == Plan(8, 1, 1024, 24, True, 0)
     assert Plan.of(100, 1, True, 1024, 2, True, 0) == Plan(16, 6, 128, 2, True, 0)
     assert Plan.of(16, 64, False, 1024, 2, True, 0) == Plan(8, 64, 128, 2, True, 0)
+    # ten variables for four bits and their six pairs
+    assert Plan.of(14, 1, True, 1024, 2, True, 0, higher=True) == Plan(4, 1, 1024, 2, True, 0)
     assert Plan.of(4, 1, False, 64, 24, False, 0) == Plan(4, 1, 64, 24, False, 0)
+
+
+def test_terms_of_degree_four_are_seen_before_they_do_not_fit() -> None:
+    family = registry.family("labs")
+    (raw,) = family.read(SourceFile("barker", b"labs 13\n", "digest"))
+    instance = family.normalize(raw, family.options(), "barker")
+    landscape = family.landscape(instance)
+    assert landscape is not None
+    assert has_higher_terms(landscape, 0)
+    plan = Plan.of(16, 1, False, 64, 3, True, 0, higher=True)
+    walking = Walking(family, instance, plan)
+    for _ in range(3):
+        assert walking.prepared is not None
+        assert walking.prepared.encoded.bqm.num_variables <= 16
+        walking.take(drawn(walking, 16, np.random.default_rng(0)), 0, EvidenceClass.SIMULATOR)
+    family, instance = graph()
+    landscape = family.landscape(instance)
+    assert landscape is not None
+    assert not has_higher_terms(landscape, 0)
