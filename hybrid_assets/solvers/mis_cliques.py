@@ -65,7 +65,8 @@ class MisCliques(ClassicalSolver):
             solver.parameters.max_time_in_seconds = max(0.01, record.left)
             status = solver.solve(model, Improvements())
             branches = solver.num_branches
-            if status in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.UNKNOWN):
+            # an unknown status comes with a bound of 0 that nobody proved
+            if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
                 proven = solver.best_objective_bound / scale + error
                 bound = min(bound, proven) if np.isfinite(proven) else bound
         found = -record.energy

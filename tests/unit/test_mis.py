@@ -235,3 +235,15 @@ def test_cliques_prove_the_shipped_set(name: str) -> None:
     file = SHARED / f"{name}.gph"
     result = MisCliques().solve(SolveTask(FAMILY, instance_of(file.read_bytes())), 120.0, 1)
     assert (result.status, result.objective) == ("optimal", len(recorded(file)))
+
+
+def test_a_search_that_ends_before_it_begins_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ortools.sat.python import cp_model
+
+    # CP-SAT out of time in its presolve: no status, and a bound of 0 that is none
+    monkeypatch.setattr(cp_model.CpSolver, "solve", lambda *_: cp_model.UNKNOWN)
+    monkeypatch.setattr(cp_model.CpSolver, "best_objective_bound", property(lambda _: 0.0))
+    monkeypatch.setattr(cp_model.CpSolver, "num_branches", property(lambda _: 0))
+    cycle = instance_of("p edge 5 5\ne 1 2\ne 2 3\ne 3 4\ne 4 5\ne 1 5\n")
+    result = MisCliques().solve(SolveTask(FAMILY, cycle), 60.0, 0)
+    assert (result.status, result.objective, result.bound) == ("feasible", 2.0, 3.0)
