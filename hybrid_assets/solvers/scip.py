@@ -1,6 +1,7 @@
 """SCIP on the portfolio's mixed-integer QP: the exact baseline, with a proven bound.
 
-Here: the perspective model and its run. Not here: heuristics, or the weights of a selection (the family's QP).
+Here: the perspective model, with sectors, turnover and lots where there are any, and its run. Not here: heuristics, or
+the weights of a selection (the family's QP).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid_assets.problems.portfolio_weights import objectives, optimal_weights
+from hybrid_assets.problems.portfolio_ruled import relaxed_weights
+from hybrid_assets.problems.portfolio_rules import Rules
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask, Status
 from hybrid_assets.solvers.selection import SelectionSearch
 
@@ -36,14 +38,19 @@ class Scip(ClassicalSolver):
         return family == "portfolio"
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
-        """Solve within the budget; the weights of the selection found are those of the family's QP."""
+        """Solve within the budget; the weights of the selection found are those of the family's QP, or SCIP's own where
+        rules beyond the bounds make them better."""
         started = time.perf_counter()
         instance = task.instance
         search = SelectionSearch(task, budget_seconds / 10)
         start = np.zeros(instance.size, dtype=np.int8)
         start[search.descend(search.forward(), width=256)] = 1
+        known = task.family.complete(instance, start)
+        start = task.family.assignment(instance, known.values)
         found = [(time.perf_counter() - started, start)]
-        model, chosen, scale = _model(instance, start, task.family.complete(instance, start).values)
+        model, weights, chosen, scale = _model(instance)
+        if known.evaluation.feasible:
+            _start_from(model, instance, scale, start, known.values)
         model.setParam("randomization/randomseedshift", seed % 2**31)
         _record(model, chosen, started, found)
         model.setParam("limits/time", max(0.0, budget_seconds - (time.perf_counter() - started)))
@@ -54,9 +61,18 @@ class Scip(ClassicalSolver):
         values, objective = None, None
         for seconds, selection in found:
             solution = task.family.complete(instance, selection)
-            if objective is None or solution.evaluation.objective < objective:
+            if solution.evaluation.feasible and (objective is None or solution.evaluation.objective < objective):
                 values, objective = solution.values, solution.evaluation.objective
                 trajectory.append((seconds, objective))
+        if not Rules.of(instance).plain and model.getNSols() > 0:
+            # the family's weights under rules are rounded, which need not end at the best ones
+            own = np.array([model.getVal(w) for w in weights])
+            if lots := float(instance.settings.get("lots", 0.0)):
+                own = lots * np.round(own / lots)
+            evaluation = task.family.evaluate(instance, own)
+            if evaluation.feasible and (objective is None or evaluation.objective < objective):
+                values, objective = own, evaluation.objective
+                trajectory.append((time.perf_counter() - started, objective))
         proven: Status = "optimal" if model.getStatus() == "optimal" else "feasible"
         bound = model.getDualbound() / scale
         if proven != "optimal":
@@ -77,13 +93,12 @@ class Scip(ClassicalSolver):
         )
 
 
-def _model(instance: Instance, selection: np.ndarray, start: np.ndarray) -> tuple[Model, list[Any], float]:
-    """The model, its selection variables and the factor on its objective; it knows a selection and its weights."""
+def _model(instance: Instance) -> tuple[Model, list[Any], list[Any], float]:
+    """The model, its weights, its selection variables and the factor on its objective."""
     from pyscipopt import Model, quicksum
 
-    size, rules = instance.size, instance.settings
+    size, rules, risk_aversion = instance.size, Rules.of(instance), instance.settings["risk_aversion"]
     mean, covariance = instance.arrays["mean"], instance.arrays["covariance"]
-    risk_aversion, low, high = rules["risk_aversion"], rules["min_weight"], rules["max_weight"]
     # tolerances are absolute: bring the objective to the order of 1
     scale = 1.0 / max(
         risk_aversion * float(np.diag(covariance).mean()), (1 - risk_aversion) * np.abs(mean).max(), 1e-300
@@ -93,54 +108,83 @@ def _model(instance: Instance, selection: np.ndarray, start: np.ndarray) -> tupl
     model.setParam("parallel/maxnthreads", 1)
     model.setParam("numerics/feastol", 1e-9)
     model.setParam("numerics/dualfeastol", 1e-9)
-    w = [model.addVar(f"w{i}", lb=0.0, ub=high) for i in range(size)]
+    w = [model.addVar(f"w{i}", lb=0.0, ub=rules.high) for i in range(size)]
     z = [model.addVar(f"z{i}", vtype="B") for i in range(size)]
     model.addCons(quicksum(w) == 1)
-    model.addCons(quicksum(z) == rules["cardinality"])
+    model.addCons(quicksum(z) == rules.cardinality)
     for i in range(size):
-        model.addCons(w[i] <= high * z[i])
-        model.addCons(w[i] >= low * z[i])
-    known = model.createSol()
-    for i in range(size):
-        model.setSolVal(known, w[i], start[i])
-        model.setSolVal(known, z[i], float(selection[i]))
+        model.addCons(w[i] <= rules.high * z[i])
+        model.addCons(w[i] >= rules.low * z[i])
+    _add_rules(model, rules, w)
     objective = quicksum(-scale * (1 - risk_aversion) * float(mean[i]) * w[i] for i in range(size))
     if risk_aversion > 0:
-        matrix = scale * risk_aversion * covariance
-        diagonal = _diagonal(matrix)
-        rest = matrix - np.diag(diagonal)
+        rest, diagonal = _split(scale * risk_aversion * covariance)
         risk = model.addVar("risk", lb=0.0, ub=None)
         rows, columns = np.triu_indices(size)
         double = np.where(rows == columns, 1.0, 2.0)
         model.addCons(
             quicksum(float(f * rest[i, j]) * w[i] * w[j] for i, j, f in zip(rows, columns, double, strict=True)) <= risk
         )
-        model.setSolVal(known, risk, max(float(start @ rest @ start), 0.0) + 1e-9)
         objective += risk
         for i in np.flatnonzero(diagonal > 0).tolist():
-            square = model.addVar(f"u{i}", lb=0.0, ub=high * high)
+            square = model.addVar(f"u{i}", lb=0.0, ub=rules.high * rules.high)
             model.addCons(w[i] * w[i] <= square * z[i])
-            model.setSolVal(known, square, start[i] ** 2)
             objective += float(diagonal[i]) * square
     model.setObjective(objective, "minimize")
+    return model, w, z, scale
+
+
+def _add_rules(model: Model, rules: Rules, w: list[Any]) -> None:
+    """Sector limits, turnover (``t``: what each weight changes by) and lots (``m``: how many of them)."""
+    from pyscipopt import quicksum
+
+    for k, limit in enumerate(rules.limits.tolist()):
+        model.addCons(quicksum(w[i] for i in np.flatnonzero(rules.sector == k).tolist()) <= limit)
+    if rules.turnover < np.inf:
+        t = [model.addVar(f"t{i}", lb=0.0, ub=1.0) for i in range(len(w))]
+        for i, before in enumerate(rules.previous.tolist()):
+            model.addCons(t[i] >= w[i] - before)
+            model.addCons(t[i] >= before - w[i])
+        model.addCons(quicksum(t) <= rules.turnover)
+    if rules.lots:
+        for i in range(len(w)):
+            lots = model.addVar(f"m{i}", vtype="I", lb=0.0, ub=round(rules.high / rules.lots))
+            model.addCons(w[i] == rules.lots * lots)
+
+
+def _start_from(model: Model, instance: Instance, scale: float, selection: np.ndarray, weights: np.ndarray) -> None:
+    """Tell the model a selection and its weights, and what its other variables are there."""
+    rules = Rules.of(instance)
+    rest, _ = _split(scale * instance.settings["risk_aversion"] * instance.arrays["covariance"])
+    values = {"risk": max(float(weights @ rest @ weights), 0.0) + 1e-9}
+    for i, (held, weight) in enumerate(zip(selection.tolist(), weights.tolist(), strict=True)):
+        values |= {f"w{i}": weight, f"z{i}": float(held), f"u{i}": weight**2}
+        values[f"t{i}"] = abs(weight - float(rules.previous[i]))
+        values[f"m{i}"] = float(round(weight / rules.lots)) if rules.lots else 0.0
+    known = model.createSol()
+    for variable in model.getVars():
+        model.setSolVal(known, variable, values[variable.name])
     model.addSol(known)
-    return model, z, scale
 
 
 def _relaxation(instance: Instance) -> float:
-    """A lower bound: the convex QP over all assets without cardinality and lower bounds, a little less for rounding."""
-    rules, everything = instance.settings, np.arange(instance.size)[None, :]
-    problem = instance.arrays["mean"], instance.arrays["covariance"], rules["risk_aversion"]
-    weights = optimal_weights(*problem, 0.0, rules["max_weight"], everything)
-    value = float(objectives(*problem, everything, weights)[0])
-    return value - 1e-8 * abs(value)
+    """A lower bound: the convex QP over all assets without cardinality, lower bounds and lots, a little less for
+    rounding."""
+    risk_aversion = instance.settings["risk_aversion"]
+    mean, covariance = instance.arrays["mean"], instance.arrays["covariance"]
+    weights = relaxed_weights(instance, risk_aversion)
+    value = float(risk_aversion * weights @ covariance @ weights - (1.0 - risk_aversion) * mean @ weights)
+    unit = max(abs(value), float(risk_aversion * np.diag(covariance).mean() + (1 - risk_aversion) * np.abs(mean).max()))
+    return value - 1e-8 * unit
 
 
-def _diagonal(matrix: np.ndarray) -> np.ndarray:
-    """Largest multiple of the diagonal that leaves the rest positive semidefinite, a little less for rounding."""
+def _split(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A positive semidefinite rest and the diagonal taken from it: the largest multiple of the own one, a little less
+    for rounding."""
     deviation = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
     smallest = float(np.linalg.eigvalsh(matrix / np.outer(deviation, deviation))[0])
-    return max(0.0, smallest - 1e-9) * np.diag(matrix)
+    diagonal = max(0.0, smallest - 1e-9) * np.diag(matrix)
+    return matrix - np.diag(diagonal), diagonal
 
 
 def _selection(model: Model, chosen: list[Any]) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from hybrid_assets.problems.portfolio_ruled import nearest_selection, ruled_weights
+from hybrid_assets.problems.portfolio_rules import Rules
 from hybrid_assets.problems.portfolio_weights import objectives, optimal_weights, swap_estimates
 from hybrid_assets.solvers.base import SolverResult, SolveTask
 
@@ -31,8 +33,10 @@ class SelectionSearch:
         rules = task.instance.settings
         self.mean, self.covariance = task.instance.arrays["mean"], task.instance.arrays["covariance"]
         self.risk_aversion = rules["risk_aversion"]
-        self.low, self.high = rules["min_weight"], rules["max_weight"]
         self.size, self.cardinality = task.instance.size, rules["cardinality"]
+        self.rules = Rules.of(task.instance)
+        # no two objectives are half of this apart
+        self.charge = 1.0 + 8 * float(np.abs(self.mean).max() + np.diag(self.covariance).max())
         self.best: np.ndarray | None = None
         self.best_objective = float("inf")
         self.trajectory: list[tuple[float, float]] = []
@@ -46,18 +50,39 @@ class SelectionSearch:
     def score(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Objectives ``(b,)`` and optimal weights ``(b, k)`` of selections ``(b, k)``; K-selections are recorded.
 
-        Smaller selections, on the way to K, get bounds that they can satisfy.
+        Smaller selections, on the way to K, get bounds that they can satisfy and no further rules. K-selections without
+        weights under the rules are charged beyond any gain and not recorded.
         """
         count, held = chosen.shape
-        high = max(self.high, 1.0 / held)
-        weights = optimal_weights(self.mean, self.covariance, self.risk_aversion, self.low, high, chosen)
+        high = max(self.rules.high, 1.0 / held)
+        weights = optimal_weights(self.mean, self.covariance, self.risk_aversion, self.rules.low, high, chosen)
         values = objectives(self.mean, self.covariance, self.risk_aversion, chosen, weights)
         self.evaluations += count
+        if held == self.cardinality and not self.rules.plain:
+            self._rule(chosen, weights, values)
         winner = int(values.argmin())
-        if held == self.cardinality and values[winner] < self.best_objective - 1e-15 * abs(values[winner]):
+        allowed = values[winner] < self.charge / 2
+        if held == self.cardinality and allowed and values[winner] < self.best_objective - 1e-15 * abs(values[winner]):
             self.best, self.best_objective = chosen[winner].copy(), float(values[winner])
             self.trajectory.append((time.perf_counter() - self.started, self.best_objective))
         return values, weights
+
+    def _rule(self, chosen: np.ndarray, weights: np.ndarray, values: np.ndarray) -> None:
+        """Weights and values under the rules, in place."""
+        for row, picked in enumerate(chosen):
+            ruled = ruled_weights(self.task.instance, self.rules, picked)
+            if ruled is None:
+                values[row] += self.charge
+            else:
+                problem = self.mean, self.covariance, self.risk_aversion
+                weights[row], values[row] = ruled, objectives(*problem, picked[None, :], ruled[None, :])[0]
+
+    def mended(self, chosen: np.ndarray) -> np.ndarray:
+        """The selection itself, or the nearest one with weights under the rules; shape ``(k,)``."""
+        if self.rules.plain or ruled_weights(self.task.instance, self.rules, chosen) is not None:
+            return chosen
+        found = nearest_selection(self.rules, np.isin(np.arange(self.size), chosen), -self.mean)
+        return chosen if found is None else np.flatnonzero(found)
 
     def swaps(self, chosen: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
         """The ``width`` most promising neighbours of a selection: indices, shape ``(≤ width, k)``.
@@ -89,11 +114,16 @@ class SelectionSearch:
                 rest = np.setdiff1d(np.arange(self.size), chosen)[: self.cardinality - chosen.shape[1]]
                 chosen = np.hstack([chosen, rest[None, :]])
                 self.score(chosen)
-        return chosen[0]
+        if self.rules.plain:
+            return chosen[0]
+        mended = self.mended(chosen[0])
+        self.score(mended[None, :])
+        return mended
 
     def random(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Uniformly random selections, shape ``(count, k)``."""
-        return np.argsort(rng.random((count, self.size)), axis=1)[:, : self.cardinality]
+        """Uniformly random selections, the nearest ones with weights where they have none; shape ``(count, k)``."""
+        drawn = np.argsort(rng.random((count, self.size)), axis=1)[:, : self.cardinality]
+        return np.array([self.mended(chosen) for chosen in drawn])
 
     def descend(self, chosen: np.ndarray, width: int) -> np.ndarray:
         """Best-improvement swaps until none of the ``width`` most promising ones helps; shape ``(k,)``."""

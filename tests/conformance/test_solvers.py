@@ -36,6 +36,7 @@ def task(family: ProblemFamily, content: bytes, **options: object) -> SolveTask:
 
 
 def portfolios() -> list[SolveTask]:
+    sectors = {str(k): "odd" if k % 2 else "even" for k in range(1, 11)}
     options = [
         {"cardinality": 4, "risk_aversion": 0.9},
         {"cardinality": 3, "risk_aversion": 0.97, "min_weight": 0.1, "max_weight": 0.5},
@@ -43,6 +44,8 @@ def portfolios() -> list[SolveTask]:
         {"cardinality": 3, "risk_aversion": 1.0, "min_weight": 0.0},
         {"cardinality": 1, "risk_aversion": 0.5},
         {"cardinality": 10},
+        {"cardinality": 4, "risk_aversion": 0.8, "sectors": sectors, "sector_limits": {"odd": 0.3}},
+        {"cardinality": 3, "risk_aversion": 0.9, "previous": {"2": 0.5, "7": 0.5}, "turnover": 0.8},
     ]
     return [task(Portfolio(), port(10, seed), **o) for seed, o in enumerate(options)]
 
