@@ -15,6 +15,10 @@ from hybrid_assets.proposals.replay import Frozen, drive, replay
 from resources.envelope import EvidenceClass
 from tests.conformance.test_landscapes import entries, read
 
+QUANTUM = ("qaoa", "qemcmc")
+#: Shots and circuits of an answer with 32 read-outs.
+CIRCUITS = {"qaoa": (32, 1), "marginals": (32, 1), "qemcmc": (32, 32)}
+
 
 def block(kind: str, seed: int, q: int = 6) -> Block:
     """A random block: ``plain``, with two exactly-one ``groups``, or with ``higher`` terms."""
@@ -46,10 +50,9 @@ def test_an_answer_is_what_it_says(name: str, kind: str) -> None:
         assert np.allclose(answer.energies, asked.energies(answer.bits))
         assert asked.allowed(answer.bits).all()
         assert answer.seconds > 0
-        quantum = name in ("qaoa", "marginals")
-        assert (answer.shots, answer.circuits) == ((32, 1) if quantum else (0, 0))
+        assert (answer.shots, answer.circuits) == CIRCUITS.get(name, (0, 0))
         assert answer.tuning_shots == answer.training_shots == 0
-        assert (answer.evidence_class == EvidenceClass.SIMULATOR) == (name == "qaoa")
+        assert (answer.evidence_class == EvidenceClass.SIMULATOR) == (name in QUANTUM)
         assert (answer.evaluations > 0) == (name != "none")
 
 

@@ -75,7 +75,7 @@ def test_every_arm_searches(arm: str, polish: bool) -> None:
     assert found.trajectory[-1].cost == found.state.cost
     assert found.cause == "trips"
     assert found.counts.trips == found.counts.blocks == 60
-    assert found.counts.shots == (60 * 16 if arm in ("qaoa", "marginals") else 0)
+    assert found.counts.shots == (60 * 16 if arm in ("qaoa", "marginals", "qemcmc") else 0)
     assert (found.counts.polishes > 0) == polish
     assert found.counts.accepted >= found.counts.improved
     assert landscape.state_of(landscape.values(found.state)).cost == pytest.approx(found.state.cost)
@@ -143,6 +143,23 @@ def test_an_improvement_says_whose_bits_it_has_and_what_was_done_to_them() -> No
     marks = [improvement.post_processing for improvement in walk.improvements]
     assert PostProcessing.RAW not in marks[marks.index(PostProcessing.REPAIRED) :]
     assert {improvement.evidence_class for improvement in walk.improvements[1:]} == {EvidenceClass.HARDWARE}
+
+
+def test_what_chance_and_polish_alone_have_made_is_classical() -> None:
+    """A walk that nobody moves any more is shaken; what polish makes of that is nobody's proposal."""
+    walk = Walk(graph(60, 200), 0, WalkSettings(hot=0.0, polish=True, sizes=(4,), patience=0.1))
+    for _ in range(3):
+        (block,) = walk.next_trip()
+        walk.take([OneAnswer(list(itertools.product([0, 1], repeat=block.size))).to(block)])
+    known, proposed = len(walk.improvements), walk.improvements[-1]
+    for _ in range(200):
+        walk.next_trip()
+        walk.take([Answer(np.empty((0, 4), dtype=np.int8), np.empty(0))])
+    shaken = walk.improvements[known:]
+    assert walk.counts.shakes > 0
+    assert shaken
+    assert {improvement.evidence_class for improvement in shaken} == {EvidenceClass.CLASSICAL}
+    assert {improvement.answered for improvement in shaken} == {proposed.answered}
 
 
 def test_blocks_of_a_trip_are_disjoint_and_applied_on_top_of_each_other() -> None:

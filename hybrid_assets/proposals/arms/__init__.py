@@ -10,11 +10,13 @@ from hybrid_assets.proposals.arms.greedy import Greedy
 from hybrid_assets.proposals.arms.marginals import Marginals
 from hybrid_assets.proposals.arms.none import NoProposal
 from hybrid_assets.proposals.arms.qaoa import Qaoa
+from hybrid_assets.proposals.arms.qemcmc import Metropolis, QuantumMetropolis
 from hybrid_assets.proposals.arms.uniform import Uniform
 
 __all__ = ["ARMS", "Answer", "ArmSettings", "Proposer"]
 
-#: Every arm by name: the quantum one first, then its controls.
+#: Every arm by name: the quantum ones first, then their controls.
 ARMS: dict[str, type[Proposer]] = {
-    arm.name: arm for arm in (Qaoa, NoProposal, Uniform, Marginals, Descent, Greedy, Annealing, Exact)
+    arm.name: arm
+    for arm in (Qaoa, QuantumMetropolis, NoProposal, Uniform, Marginals, Metropolis, Descent, Greedy, Annealing, Exact)
 }
