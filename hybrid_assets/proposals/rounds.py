@@ -18,7 +18,7 @@ from hybrid_assets.problems.base import Instance, ProblemFamily, Solution
 from hybrid_assets.problems.landscape import random_bits
 from hybrid_assets.proposals.prepared import Prepared, again
 from hybrid_assets.request import Resolved
-from resources.envelope import Algorithm, JobEnvelope, JobResult, SampleCount, TimeoutBudget
+from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult, SampleCount, TimeoutBudget
 
 
 def envelope_for(
@@ -96,7 +96,7 @@ class RoundResult:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A distinct sample with its completed solution."""
+    """A distinct sample with its completed solution; ``evidence`` where it is not simply that of its job."""
 
     bits: str
     energy: float
@@ -104,6 +104,7 @@ class Candidate:
     solution: Solution
     round: int
     repetition: int
+    evidence: EvidenceClass | None = None
 
 
 def candidates_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,8 @@ def score(
     }
     jobs = samples.drop_duplicates("job_id").sort_values(["repetition", "round"])
     if walking is not None:
-        answered = zip(jobs["job_id"], jobs["evidence_class"], strict=True)
-        everything = walked(walking, [(by_job[job_id], EvidenceClass(evidence)) for job_id, evidence in answered])
+        trips = zip(jobs["job_id"], jobs["evidence_class"], strict=True)
+        everything = walked(walking, [(by_job[job_id], EvidenceClass(evidence)) for job_id, evidence in trips])
     else:
         everything = [
             candidate
@@ -80,7 +81,9 @@ def score(
     job_of = {(row["round"], row["repetition"]): row for row in jobs.to_dict("records")}
     for round_ in sorted(set(jobs["round"])):
         for arm, classes in ARMS.items():
-            found = [c for c in everything if c.round == round_ and _class_of(job_of, c) in classes]
+            found = [
+                c for c in everything if c.round == round_ and _answered_by(job_of, c)["evidence_class"] in classes
+            ]
             runs = [
                 energy
                 for row in job_of.values()
@@ -88,7 +91,7 @@ def score(
                 for energy in run_energies.get(row["job_id"], ())
             ]
             for rank, candidate in enumerate(_distinct(instance, found)[:TOP], start=1):
-                job = job_of[candidate.round, candidate.repetition]
+                job, answered = job_of[candidate.round, candidate.repetition], _answered_by(job_of, candidate)
                 tolerance = RELATIVE_TOLERANCE * max(1e-12, abs(candidate.solution.evaluation.objective))
                 if iterative:
                     # whole runs: in how many did some round reach an objective as good
@@ -103,8 +106,8 @@ def score(
                 rows.append(
                     _row(family, instance, candidate, key, arm, rank, int(job["shots"]), tolerance, unit, hits, trials)
                     | {
-                        "evidence_class": job["evidence_class"],
-                        "backend": job["backend"],
+                        "evidence_class": answered["evidence_class"],
+                        "backend": answered["backend"],
                         "seconds": sampling + completion,
                         "narrowed": prepared.partial,
                     }
@@ -134,8 +137,11 @@ def score(
     return rows
 
 
-def _class_of(job_of: Mapping[tuple[int, int], Mapping[Any, Any]], candidate: Candidate) -> str:
-    return str(job_of[candidate.round, candidate.repetition]["evidence_class"])
+def _answered_by(job_of: Mapping[tuple[int, int], Mapping[Any, Any]], candidate: Candidate) -> Mapping[Any, Any]:
+    """The job whose evidence the candidate has: its own, or the last before it with the weaker class."""
+    jobs = [job_of[round_, candidate.repetition] for round_ in range(candidate.round, -1, -1)]
+    evidence = candidate.evidence or jobs[0]["evidence_class"]
+    return next(job for job in jobs if job["evidence_class"] == evidence)
 
 
 def _distinct(instance: Instance, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -144,13 +150,7 @@ def _distinct(instance: Instance, candidates: Sequence[Candidate]) -> list[Candi
     for candidate in best_first(instance, candidates):
         token = np.round(candidate.solution.values, 9).tobytes()
         known = merged.get(token)
-        merged[token] = (
-            candidate
-            if known is None
-            else Candidate(
-                known.bits, known.energy, known.count + candidate.count, known.solution, known.round, known.repetition
-            )
-        )
+        merged[token] = candidate if known is None else replace(known, count=known.count + candidate.count)
     return list(merged.values())
 
 

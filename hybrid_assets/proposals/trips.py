@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from hybrid_assets.problems.landscape import Block, Landscape, State, random_bit
 from hybrid_assets.proposals.arms import Answer
 from hybrid_assets.proposals.prepared import Prepared, encode
 from hybrid_assets.proposals.rounds import Candidate, RoundResult, candidates_of, counted
-from hybrid_assets.proposals.walk import Walk, WalkSettings
+from hybrid_assets.proposals.walk import Improvement, Walk, WalkSettings, more
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, PostProcessing, SampleCount
 from resources.failures import InputError
 
@@ -93,10 +93,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Leg:
-    """What a trip's samples mean: its blocks and the state that they are conditioned on."""
+    """What a trip's samples mean: its blocks and the state that they are conditioned on, with where that came from."""
 
     landscape: Landscape
-    state: State
+    origin: Improvement
     blocks: tuple[Block, ...]
 
     def parts(self, assignments: np.ndarray) -> list[np.ndarray]:
@@ -104,15 +104,23 @@ class Leg:
         return np.split(assignments, np.cumsum([block.size for block in self.blocks])[:-1], axis=-1)
 
     def solution(self, family: ProblemFamily, instance: Instance, assignment: np.ndarray) -> Solution:
-        """The blocks' bits put into the state, one after the other, repaired where needed."""
-        state, done = self.state, PostProcessing.RAW
+    @property
+    def state(self) -> State:
+        """What the blocks are conditioned on."""
+        return self.origin.state
+
+        """The blocks' bits put into the state, one after the other, repaired where needed.
+
+        What was done to the state's own bits on the way to it stays done.
+        """
+        state, done = self.state, self.origin.post_processing
         for block, bits in zip(self.blocks, self.parts(assignment), strict=True):
             # bits that break a group mean nothing: that block stays as it is
             if not block.allowed(bits[None, :])[0]:
-                done = PostProcessing.REPAIRED
+                done = more(done, repaired=True)
                 continue
             step = self.landscape.apply(state, block, bits)
-            state, done = step.state, PostProcessing.REPAIRED if step.repaired else done
+            state, done = step.state, more(done, step.repaired)
         return _solution(family, instance, self.landscape, state, done)
 
 
@@ -197,18 +205,22 @@ class Walking:
         program = side_by_side(blocks)
         n = len(program.cqm.variables)
         everything = Narrowed(program, np.arange(n, dtype=np.int64), np.zeros(n, dtype=np.int8), {})
-        return encode(program, everything, Leg(self.landscape, self.walk.state, blocks))
+        return encode(program, everything, Leg(self.landscape, self.walk.origin, blocks))
 
     def take(self, samples: Sequence[SampleCount], round_: int, evidence: EvidenceClass) -> list[Candidate]:
         """Go on from a trip's samples; answers its candidates: the lowest read-outs, and what the walk made of them.
 
-        The walk's own states were not read out as they are, so nothing is counted for them.
+        Read-outs that leave the incumbent as it is, and states that chance and polish alone have made, are nobody's
+        proposals. The walk's own states were not read out as they are, so nothing is counted for them. A candidate's
+        evidence is the weakest among the answers in it.
         """
         prepared = self.prepared
         assert prepared is not None
         assert prepared.leg is not None
         encoding = registry.encoding(prepared.encoded.encoding)
-        found = candidates_of(self.family, self.instance, prepared, samples, round_, limit=CANDIDATES)
+        read = candidates_of(self.family, self.instance, prepared, samples, round_, limit=CANDIDATES)
+        here, answered = self.landscape.values(self.walk.state), self.walk.origin.weakest(evidence)
+        found = [replace(c, evidence=answered) for c in read if not np.array_equal(c.solution.values, here)]
         rows = np.repeat(np.arange(len(samples)), [sample.count for sample in samples])
         bits = np.array([list(sample.bits) for sample in samples]).astype(np.int8)
         decoded = np.stack([encoding.decode(prepared.encoded, row) for row in bits])[rows]
@@ -221,7 +233,7 @@ class Walking:
         )
         for step in self.walk.improvements[known:]:
             solution = _solution(self.family, self.instance, self.landscape, step.state, step.post_processing)
-            found.append(Candidate("", float("inf"), 0, solution, round_, 0))
+            found.append(Candidate("", float("inf"), 0, solution, round_, 0, step.answered))
         self.prepared = self._next()
         return found
 
@@ -232,6 +244,8 @@ def walked(walking: Walking, trips: Sequence[tuple[Sequence[SampleCount], Eviden
 
 
 def random_walk(walking: Walking, shots: Sequence[int], seed: int) -> list[Candidate]:
+            if step.evidence_class is not step.answered:
+                continue
     """The control arm: a walk of its own under the same plan, whose answers are uniformly random allowed bits, as many
     per trip as there were shots."""
     control = Walking(walking.family, walking.instance, walking.plan)

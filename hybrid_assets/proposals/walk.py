@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,15 +84,32 @@ class Counts:
 class Improvement:
     """A new best state: its cost, whether it is feasible, whose bits made it and what was done to bits on the way.
 
-    ``post_processing`` is inherited: a state that descends from repaired or polished bits stays so.
+    Both are inherited: a state that descends from repaired or polished bits, or from a weaker answer, stays so.
+
+    Attributes:
+        evidence_class: ``answered``, or ``classical`` where no answer made it: of the start and of a shaken state.
+        post_processing: the most that was done.
+        answered: the weakest class of the answers in it; ``None`` before the first.
     """
 
     state: State
     evidence_class: EvidenceClass
     post_processing: PostProcessing
+    answered: EvidenceClass | None = None
+
+    def weakest(self, evidence: EvidenceClass) -> EvidenceClass:
+        """The class of a state that an answer of class ``evidence`` makes of it."""
+        return max(self.answered or evidence, evidence, key=list(EvidenceClass).index)
+
+    def after(self, step: Step, evidence: EvidenceClass) -> Improvement:
+        """Where the state of a step comes from that an answer asked for."""
+        answered = self.weakest(evidence)
+        return Improvement(step.state, answered, more(self.post_processing, step.repaired), answered)
 
 
-_ORDER = (PostProcessing.RAW, PostProcessing.REPAIRED, PostProcessing.POLISHED)
+def more(done: PostProcessing, repaired: bool) -> PostProcessing:
+    """What was done to bits in all, when they were perhaps repaired after this."""
+    return PostProcessing.REPAIRED if repaired and done is PostProcessing.RAW else done
 
 
 def better(one: State, other: State) -> bool:
@@ -107,6 +124,7 @@ class Walk:
 
     Attributes:
         state: the incumbent.
+        origin: where the incumbent came from.
         best: the best state so far; its entry in ``improvements`` says where it came from.
         improvements: every best state so far; the first is the start.
         counts: what was spent.
@@ -121,7 +139,7 @@ class Walk:
         self.state = self.best = landscape.start(seed) if start is None else start
         self.counts = Counts()
         self.improvements = [Improvement(self.best, EvidenceClass.CLASSICAL, PostProcessing.RAW)]
-        self._origin = self.improvements[0]
+        self.origin = self.improvements[0]
         self._bandit = Bandit(landscape.kinds, self.settings.sizes, self.settings.metered)
         self._trip: list[tuple[Block, int]] = []
         self._joint = False
@@ -174,13 +192,14 @@ class Walk:
                 self._begun, self._cycle = trips, 2 * self._cycle
                 self.counts.cycles += 1
                 if self.counts.cycles % 2:
-                    self.state, self._origin = self.best, self.improvements[-1]
+                    self.state, self.origin = self.best, self.improvements[-1]
             share = (trips - self._begun) / self._cycle
             self.temperature = self._unit * settings.hot * (settings.cold / settings.hot) ** share
         if self._still >= settings.patience * self.sweep:
             self.counts.shakes += 1
             self._still = 0
-            self.state, self._origin = self.landscape.shaken(self.best, self._rng), self.improvements[-1]
+            self.state = self.landscape.shaken(self.best, self._rng)
+            self.origin = replace(self.improvements[-1], state=self.state, evidence_class=EvidenceClass.CLASSICAL)
             if settings.polish:
                 self.polish()
 
@@ -277,8 +296,7 @@ class Walk:
         self.counts.improved += better(step.state, self.state)
         self.counts.repairs += step.repaired
         self.state = step.state
-        done = PostProcessing.REPAIRED if step.repaired else PostProcessing.RAW
-        self._origin = Improvement(step.state, answer.evidence_class, _more(self._origin.post_processing, done))
+        self.origin = self.origin.after(step, answer.evidence_class)
         self._keep()
         if self.settings.polish and self.settings.hot == 0:
             self.polish()
@@ -291,21 +309,17 @@ class Walk:
         self.counts.polish_evaluations += step.evaluations
         if not better(step.state, self.state):
             return
-        warm = self.state, self._origin
+        warm = self.state, self.origin
         self.state = step.state
-        self._origin = Improvement(step.state, self._origin.evidence_class, PostProcessing.POLISHED)
+        self.origin = replace(self.origin, state=step.state, post_processing=PostProcessing.POLISHED)
         self._keep()
         if self.settings.hot > 0:
-            self.state, self._origin = warm
+            self.state, self.origin = warm
 
     def _keep(self) -> None:
         if better(self.state, self.best):
             self.best = self.state
-            self.improvements.append(self._origin)
-
-
-def _more(one: PostProcessing, other: PostProcessing) -> PostProcessing:
-    return max(one, other, key=_ORDER.index)
+            self.improvements.append(self.origin)
 
 
 def _places(block: Block) -> np.ndarray | None:

@@ -25,7 +25,7 @@ def test_a_large_instance_is_walked_in_trips(platform: Platform) -> None:
     samples = platform.rows("quantum_samples", key)
     assert set(samples["round"]) == set(range(4))
     assert samples["job_id"].nunique() == 4
-    assert samples["bits"].str.len().max() <= 16
+    assert samples["bits"].str.len().max() <= record["walk"]["size"] * record["walk"]["batch"]
     candidates = platform.rows("scored_candidates", key)
     assert set(candidates["arm"]) == {"quantum", "random_control"}
     assert candidates["narrowed"].all()

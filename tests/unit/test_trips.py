@@ -1,6 +1,7 @@
 """Trips: blocks side by side, and a walk that every stage can repeat from what is stored."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hybrid_assets import registry
@@ -8,6 +9,7 @@ from hybrid_assets.problems.base import Instance, ProblemFamily
 from hybrid_assets.problems.landscape import Block, random_bits
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.proposals.rounds import counted
+from hybrid_assets.proposals.scoring import score
 from hybrid_assets.proposals.trips import (
     CANDIDATES,
     Plan,
@@ -102,6 +104,66 @@ def test_candidates_are_what_was_read_out_and_what_the_walk_made_of_it() -> None
     assert all(c.count == 0 for c in made)
     for candidate in found:
         assert family.evaluate(instance, candidate.solution.values) == candidate.solution.evaluation
+
+
+def test_read_outs_that_change_nothing_are_nobodys_proposal() -> None:
+    family, instance = graph()
+    walking = Walking(family, instance, PLAN)
+    assert walking.prepared is not None
+    assert walking.prepared.leg is not None
+    current = np.hstack([block.current for block in walking.prepared.leg.blocks])
+    assert walking.take(counted(walking.prepared, current[None, :]), 0, EvidenceClass.SIMULATOR) == []
+
+
+def test_what_was_polished_before_stays_polished() -> None:
+    family, instance = graph(60, 1)
+    walking = Walking(family, instance, Plan(size=4, batch=3, shots=10, trips=30, polish=True, seed=3))
+    rng = np.random.default_rng(1)
+    for round_ in range(20):
+        if walking.walk.origin.post_processing is PostProcessing.POLISHED:
+            break
+        walking.take(drawn(walking, 10, rng), round_, EvidenceClass.SIMULATOR)
+    assert walking.walk.origin.post_processing is PostProcessing.POLISHED
+    found = walking.take(drawn(walking, 10, rng), 20, EvidenceClass.SIMULATOR)
+    assert {c.solution.post_processing for c in found} == {PostProcessing.POLISHED}
+
+
+def test_evidence_is_that_of_the_weakest_answer_in_it() -> None:
+    """A trip that a heuristic answered leaves its bits in the incumbent; what follows is no quantum result."""
+    family, instance = graph(60, 1)
+    plan = Plan(size=8, batch=3, shots=50, trips=12, polish=False, seed=3)
+    classes = [EvidenceClass.SIMULATOR, *[EvidenceClass.CLASSICAL] * 9, *[EvidenceClass.SIMULATOR] * 2]
+    walking, rng, rows, accepted = Walking(family, instance, plan), np.random.default_rng(0), [], []
+    for round_, evidence in enumerate(classes):
+        samples = drawn(walking, 50, rng)
+        rows += [
+            {
+                "job_id": f"job-{round_}",
+                "round": round_,
+                "repetition": 0,
+                "bits": sample.bits,
+                "energy": sample.energy,
+                "count": sample.count,
+                "shots": 50,
+                "seconds": 0.5,
+                "backend": "statevector" if evidence.is_quantum else "heuristic",
+                "evidence_class": str(evidence),
+            }
+            for sample in samples
+        ]
+        walking.take(samples, round_, evidence)
+        accepted.append(walking.walk.counts.accepted)
+    assert accepted[9] > accepted[0], "an answer of the heuristic was taken"
+    again = Walking(family, instance, plan)
+    assert again.prepared is not None
+    scored = pd.DataFrame(score(family, instance, again.prepared, pd.DataFrame(rows), {}, "maxcut.graph", 0, again))
+    proposed = scored[scored["arm"] != "random_control"]
+    assert set(proposed.loc[proposed["round"] == 0, "evidence_class"]) == {"simulator"}
+    later = proposed[proposed["round"] > 0]
+    assert set(later["round"]) == set(range(1, 12))
+    assert set(later["evidence_class"]) == {"classical"}
+    assert set(later["arm"]) == {"fallback"}
+    assert set(later["backend"]) == {"heuristic"}
 
 
 def test_the_control_walks_by_itself_under_the_same_plan() -> None:
