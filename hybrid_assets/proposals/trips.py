@@ -99,16 +99,16 @@ class Leg:
     origin: Improvement
     blocks: tuple[Block, ...]
 
-    def parts(self, assignments: np.ndarray) -> list[np.ndarray]:
-        """Assignments of the trip's program, last axis ``q``, as one array per block."""
-        return np.split(assignments, np.cumsum([block.size for block in self.blocks])[:-1], axis=-1)
-
-    def solution(self, family: ProblemFamily, instance: Instance, assignment: np.ndarray) -> Solution:
     @property
     def state(self) -> State:
         """What the blocks are conditioned on."""
         return self.origin.state
 
+    def parts(self, assignments: np.ndarray) -> list[np.ndarray]:
+        """Assignments of the trip's program, last axis ``q``, as one array per block."""
+        return np.split(assignments, np.cumsum([block.size for block in self.blocks])[:-1], axis=-1)
+
+    def solution(self, family: ProblemFamily, instance: Instance, assignment: np.ndarray) -> Solution:
         """The blocks' bits put into the state, one after the other, repaired where needed.
 
         What was done to the state's own bits on the way to it stays done.
@@ -232,6 +232,8 @@ class Walking:
             ]
         )
         for step in self.walk.improvements[known:]:
+            if step.evidence_class is not step.answered:
+                continue
             solution = _solution(self.family, self.instance, self.landscape, step.state, step.post_processing)
             found.append(Candidate("", float("inf"), 0, solution, round_, 0, step.answered))
         self.prepared = self._next()
@@ -244,8 +246,6 @@ def walked(walking: Walking, trips: Sequence[tuple[Sequence[SampleCount], Eviden
 
 
 def random_walk(walking: Walking, shots: Sequence[int], seed: int) -> list[Candidate]:
-            if step.evidence_class is not step.answered:
-                continue
     """The control arm: a walk of its own under the same plan, whose answers are uniformly random allowed bits, as many
     per trip as there were shots."""
     control = Walking(walking.family, walking.instance, walking.plan)
@@ -277,6 +277,7 @@ def run_trips(
     run: Callable[[JobEnvelope], JobResult | None],
     store: Callable[[bytes], str],
     budget_seconds: float,
+    ended: int = 0,
 ) -> list[RoundResult] | None:
     """The trips of a walk, one job each, or ``None`` while one is pending.
 
@@ -289,12 +290,13 @@ def run_trips(
         run: sends an envelope and answers its result, or ``None`` while pending.
         store: keeps a payload and answers its reference.
         budget_seconds: no further trip is begun when those so far took longer.
+        ended: after how many trips the same walk ended before; it does so again, whatever the clock says now.
     """
     lengths: dict[tuple[str, ...], tuple[float, ...]] = {}
     finished: list[RoundResult] = []
     parent, spent = None, 0.0
     for round_ in range(walking.plan.trips):
-        if (prepared := walking.prepared) is None or (round_ and spent >= budget_seconds):
+        if (prepared := walking.prepared) is None or (round_ == ended if ended else round_ and spent >= budget_seconds):
             break
         assert prepared.leg is not None
         started = time.perf_counter()

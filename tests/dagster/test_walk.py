@@ -1,5 +1,6 @@
 """Instances that are larger than the device: one trip after the other through the line."""
 
+import itertools
 import json
 
 import numpy as np
@@ -42,6 +43,19 @@ def test_the_stages_after_the_samples_can_be_repeated(platform: Platform) -> Non
     assert platform.run(key, ["scored_candidates", "baseline_comparisons"]).problem is None
     assert platform.versions(key)["scored_candidates"] == before["scored_candidates"]
     assert set(platform.rows("scored_candidates", key)["post_processing"]) <= {"raw", "repaired"}
+
+
+def test_a_walk_that_the_clock_ended_ends_there_again(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = platform.landed(graph(32, 5), "clock.mc", trips=4)
+    readings = itertools.count(step=1e6)
+    with monkeypatch.context() as slow:
+        slow.setattr("hybrid_assets.proposals.trips.time.perf_counter", lambda: next(readings))
+        assert platform.run(key).problem is None
+    before = platform.versions(key)
+    assert set(platform.rows("quantum_samples", key)["round"]) == {0}
+    assert platform.run(key, ["quantum_samples", "scored_candidates"]).problem is None
+    assert platform.versions(key) == before
+    assert len(platform.dispatcher.ledger.jobs(instance=key)) == 1
 
 
 def test_trips_of_a_remote_backend_wait_for_each_other(staging: Staging, emulator: Running) -> None:
