@@ -40,9 +40,9 @@ class Scip(ClassicalSolver):
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
         """Solve within the budget; the weights of the selection found are those of the family's QP, or SCIP's own where
         rules beyond the bounds make them better."""
-        started = time.perf_counter()
         instance = task.instance
         search = SelectionSearch(task, budget_seconds / 10)
+        started = search.started
         start = np.zeros(instance.size, dtype=np.int8)
         start[search.descend(search.forward(), width=256)] = 1
         known = task.family.complete(instance, start)
