@@ -6,7 +6,7 @@ Here: blocks of assets that may replace assets held, one-swap descent on the tru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -88,14 +88,16 @@ class PortfolioLandscape(Landscape):
             if found is not None:
                 chosen, mended = np.flatnonzero(found), True
                 weights = ruled_weights(self.instance, self.rules, chosen)
-        feasible = weights is not None
         if weights is None:
-            weights = self._plain(chosen[None, :])[0][0]
+            unruled = self._made(chosen, self._plain(chosen[None, :])[0][0])
+            return replace(unruled, cost=unruled.cost + self.charge, feasible=False), mended
+        return self._made(chosen, weights), mended
+
+    def _made(self, chosen: np.ndarray, weights: np.ndarray) -> State:
         data, full = np.zeros(self.instance.size, dtype=np.int8), np.zeros(self.instance.size)
         data[chosen], full[chosen] = 1, weights
-        rows = chosen[None, :]
-        cost = float(objectives(self.mean, self.covariance, self.risk_aversion, rows, weights[None, :])[0])
-        return State(data, cost + (0.0 if feasible else self.charge), feasible, full), mended
+        problem = self.mean, self.covariance, self.risk_aversion
+        return State(data, float(objectives(*problem, chosen[None, :], weights[None, :])[0]), cache=full)
 
     def _plain(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Best weights ``(b, k)`` of selections ``(b, k)`` without the rules, and their costs ``(b,)``."""
@@ -229,8 +231,10 @@ class PortfolioLandscape(Landscape):
                     break
                 trial = chosen.copy()
                 trial[swaps[k, 0]] = swaps[k, 1]
-                after, mended = self._state(np.sort(trial))
-                better = after if not mended and after.cost < state.cost - self.slack / 2 else None
+                trial.sort()
+                ruled = ruled_weights(self.instance, rules, trial)
+                after = None if ruled is None else self._made(trial, ruled)
+                better = after if after is not None and after.cost < state.cost - self.slack / 2 else None
                 swaps = swaps[k + 1 :]
             if better is None:
                 return Step(state, evaluations=spent)
