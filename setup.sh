@@ -37,4 +37,10 @@ if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ] && [ "$(cat .venv/insta
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e "$what" || { say "the packages could not be installed: look at pip's message above, then run make again."; exit 1; }
     echo "$wanted" > .venv/installed
 fi
+# compiled once, so that no job's budget pays for it; again when a compiled module changes
+loops=$(grep -rl --include='*.py' njit hybrid_assets resources | LC_ALL=C sort | xargs cat | cksum)
+if [ "$(cat .venv/compiled 2>/dev/null)" != "$loops" ]; then
+    say "compiling the numerical loops (a minute or two, once)"
+    if .venv/bin/python -m hybrid_assets.compiling; then echo "$loops" > .venv/compiled; fi
+fi
 .venv/bin/python -m resources.warehouse
