@@ -201,7 +201,7 @@ class Lines:
         def refuse(wrong: np.ndarray | np.bool_, problem: str, fix: str) -> None:
             if wrong.any():
                 k = int(np.argmax(wrong))
-                raise self.error(start + k, problem.format(text=" ".join(texts[k].split())), fix)
+                raise self.error(start + k, problem.format(text=" ".join(texts[k].split())[:60]), fix)
 
         last = base + size - 1
         refuse(
@@ -249,9 +249,11 @@ class Lines:
         if not texts:
             return np.empty((0, 3))
         try:
-            table = np.loadtxt(texts, dtype=np.float64, ndmin=2, comments=None)
-            if table.shape[1] in allowed:
-                return table
+            # a line with nothing but its mark would be skipped
+            if all(text.strip() for text in texts):
+                table = np.loadtxt(texts, dtype=np.float64, ndmin=2, comments=None)
+                if table.shape[1] in allowed:
+                    return table
         except ValueError:
             pass
         width = len(texts[0].split())

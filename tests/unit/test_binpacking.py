@@ -84,6 +84,10 @@ def test_malformed_files_name_their_line(text: str, field: str, problem: str) ->
     assert problem in str(caught.value)
 
 
+def test_a_number_too_long_to_convert_is_no_count() -> None:
+    assert not FAMILY.recognises(source(b"9" * 5_000 + b"\n10\n5\n"))
+
+
 def test_an_item_larger_than_a_bin_is_infeasible() -> None:
     with pytest.raises(InfeasibleError, match="item 2: its size 11 is above the capacity 10"):
         instance_of([6, 11, 3], 10)

@@ -184,6 +184,8 @@ def test_wrong_lines_of_solomon_are_named(change: tuple[str, str], line: str, sa
     [
         (FIVE.replace("5 6\n", "5 11\n"), "line 18: place 5 asks for 11"),
         (FIVE.replace("CAPACITY : 10", "CAPACITY : 10\nVEHICLES : 1"), "add up to 18"),
+        # 19 is less than 3 · 7, but no two of 4, 5, 4 and 6 share a vehicle
+        (FIVE.replace("CAPACITY : 10", "CAPACITY : 7\nVEHICLES : 3").replace("4 3\n5 6", "4 4\n5 6"), "fewer than 4"),
         (SOLOMON.replace("12.5", "9"), "line 13: place 3 cannot be served"),
         (SOLOMON.replace("230", "55"), "line 11: place 1 cannot be served"),
         (SOLOMON.replace("50         60", "70         60"), "line 11: place 1 cannot be served"),
@@ -233,6 +235,20 @@ def test_random_choices_are_uniform() -> None:
     assert counts.min() > 0.85 * 4_000 / 7
 
 
+def test_a_tight_fleet_is_drawn_where_random_routes_miss_it() -> None:
+    rng, loads = np.random.default_rng(0), []
+    for _ in range(6):
+        a, b = rng.integers(20, 45, 2).tolist()
+        loads += [a, b, 100 - a - b]
+    places = "".join(f"{k} {7 * k % 31} {11 * k % 29}\n" for k in range(1, 20))
+    demands = "".join(f"{k} {load}\n" for k, load in enumerate([0, *loads], 1))
+    head = "TYPE : CVRP\nDIMENSION : 19\nCAPACITY : 100\nVEHICLES : 6\nEDGE_WEIGHT_TYPE : EUC_2D\n"
+    instance = normalized(f"{head}NODE_COORD_SECTION\n{places}DEMAND_SECTION\n{demands}EOF\n")
+    program = Cvrp().model(instance)
+    for draw in Cvrp().random_assignments(instance, 3, 0):
+        assert program.cqm.check_feasible(dict(enumerate(draw.tolist())))
+
+
 # -- landscape -------------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +280,17 @@ def test_steps_keep_every_customer_and_stay_feasible(seed: int, windows: bool, k
         found = Cvrp().evaluate(instance, landscape.values(state))
         assert found.feasible
         assert found.objective == state.cost
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_walk_measures_its_temperature_where_routes_open_and_close(seed: int) -> None:
+    from hybrid_assets.proposals.walk import Walk, WalkSettings
+
+    head = "TYPE : CVRP\nDIMENSION : 7\nCAPACITY : 8\nEDGE_WEIGHT_TYPE : EXPLICIT\nEDGE_WEIGHT_FORMAT : UPPER_ROW\n"
+    weights = "27 7 12 17 3 18\n0 23 6 13 8\n27 24 12 5\n4 19 19\n27 0\n27\n"
+    demands = "1 0\n2 8\n3 0\n4 7\n5 3\n6 0\n7 2\n"
+    instance = normalized(f"{head}EDGE_WEIGHT_SECTION\n{weights}DEMAND_SECTION\n{demands}EOF\n")
+    assert Walk(Cvrp().landscape(instance), seed, WalkSettings()).state.feasible
 
 
 def test_polish_shortens_and_keeps_windows() -> None:

@@ -84,6 +84,8 @@ def test_rudy_and_dimacs_with_and_without_weights_agree() -> None:
         ("0 0\n", "line 1: the header gives n = 0"),
         ("3 two\n", "line 1: the header is '3 two'"),
         ("c x\np edge 3 2\ne 1 2\n", "header: it promises 2 edges, the file has 1"),
+        ("3 1\n1 2" + "9" * 200 + "\n", "line 2: an index of '1 2" + "9" * 57 + "' is not between 1 and 3"),
+        ("p edge 3 2\ne\ne 1 2\n", "line 2: it has 0 fields where 3 are expected"),
         ("p edge 3 1\nx 1 2\n", "line 2: 'x' is not a number"),
         ("p cnf 3 1\n1 2 0\n", "line 1: the header is 'p cnf 3 1'"),
     ],

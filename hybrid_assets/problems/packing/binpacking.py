@@ -337,13 +337,21 @@ def numbered(bins: np.ndarray) -> np.ndarray:
 
 
 def fewest_bins(instance: Instance) -> int:
+    """No packing of the instance has fewer bins."""
+    return fewest(instance.arrays["sizes"], int(instance.arrays["capacity"][0]))
+
+
+def fewest(sizes: np.ndarray, capacity: int) -> int:
     """The lower bound L2 (Martello & Toth, Discrete Applied Mathematics 28, 1990), in O(n log n).
 
     For every α ≤ capacity/2: items above capacity − α share no bin with another one of at least α, further ones above
     half the capacity share none with each other; what the room beside the latter cannot take of the items from α to
     half the capacity needs bins of its own.
+
+    Args:
+        sizes: int64, shape ``(n,)``, above 0 and at most ``capacity``.
     """
-    capacity, sizes = int(instance.arrays["capacity"][0]), np.sort(instance.arrays["sizes"])
+    sizes = np.sort(sizes)
     sums = np.concatenate([[0], np.cumsum(sizes)])
     half = int(np.searchsorted(2 * sizes, capacity, side="right"))
     alphas = np.unique(np.append(sizes[:half], 0))
@@ -368,7 +376,8 @@ def _is_library(source: SourceFile) -> bool:
 def _is_lines(source: SourceFile) -> bool:
     """One number a line, the first of which counts those after the second."""
     first = source.head.split(maxsplit=1)[:1]
-    if not first or not (first[0].isascii() and first[0].isdigit()):
+    # longer numbers count no lines of any file, and Python converts no more than 4,300 digits
+    if not first or not (first[0].isascii() and first[0].isdigit() and len(first[0]) < 10):
         return False
     lines = [line.split() for line in source.text.splitlines() if line.strip()]
     return (

@@ -27,8 +27,9 @@ from hybrid_assets.problems.base import (
     Reference,
     Solution,
 )
+from hybrid_assets.problems.packing.binpacking import fewest
 from hybrid_assets.problems.routing.fleet import FleetLandscape, codes_of, problem_of, routes_of
-from hybrid_assets.problems.routing.route_sets import RouteSets, drawn, route_sets
+from hybrid_assets.problems.routing.route_sets import UNIFORM_CUSTOMERS, RouteSets, drawn, route_sets
 from hybrid_assets.problems.routing.routing_files import RawRouting, kind_of, read_sectioned, read_solomon
 from hybrid_assets.problems.source import SourceFile
 from resources.envelope import PostProcessing
@@ -113,6 +114,14 @@ class Cvrp(ProblemFamily):
                 raw.file,
                 "vehicles",
                 f"the demands add up to {total}, {vehicles} vehicles hold {vehicles * raw.capacity}",
+                "give more vehicles or a larger capacity",
+            )
+        needed = fewest(raw.demands[raw.demands > 0], raw.capacity) if total else 0
+        if needed > vehicles:
+            raise InfeasibleError(
+                raw.file,
+                "vehicles",
+                f"the demands cannot be dealt to fewer than {needed} of capacity {raw.capacity}, there are {vehicles}",
                 "give more vehicles or a larger capacity",
             )
         arrays = {
@@ -250,10 +259,11 @@ class Cvrp(ProblemFamily):
         self, instance: Instance, count: int, seed: int, free: np.ndarray | None = None, base: np.ndarray | None = None
     ) -> np.ndarray:
         """Uniform among all choices of routes that serve everyone within the fleet (above 16 customers: drawn route by
-        route).
+        route, and where that finds none, plans as the landscape starts with).
 
         Raises:
-            InfeasibleError: there is no such choice.
+            InfeasibleError: there is no such choice (up to 16 customers).
+            InputError: none was found.
         """
         sets, rng = self._sets(instance), np.random.default_rng(seed)
         allowed, kept = np.arange(len(sets.routes)), np.zeros(len(sets.routes), dtype=np.int8)
@@ -271,6 +281,8 @@ class Cvrp(ProblemFamily):
                 draw[chosen] = 1
             elif base is not None:
                 draw[:] = base
+            elif instance.size > UNIFORM_CUSTOMERS:
+                draw[:] = self._constructed(instance, int(rng.integers(2**31)))
             else:
                 raise InfeasibleError(
                     instance.name,
@@ -279,6 +291,18 @@ class Cvrp(ProblemFamily):
                     "give more vehicles or a larger capacity",
                 )
         return draws
+
+    def _constructed(self, instance: Instance, seed: int) -> np.ndarray:
+        landscape = self.landscape(instance)
+        plan = landscape.start(seed)
+        if not plan.feasible:
+            raise InputError(
+                instance.name,
+                "vehicles",
+                f"no routes of {instance.settings['vehicles']} vehicles were found that serve everyone",
+                "give more vehicles or a larger capacity",
+            )
+        return self.assignment(instance, landscape.values(plan))
 
     def landscape(self, instance: Instance) -> FleetLandscape:
         """Plans of the fleet with moves and reorderings."""
