@@ -214,6 +214,9 @@ class Walk:
             bits = random_bits(block, 1, self._rng)[0]
             step = self.landscape.apply(self.state, block, bits)
             self.counts.evaluations += block.evaluations + step.evaluations
+            if step.state.data.shape != self.state.data.shape:
+                # a plan with a route more or fewer: there is no counting positions
+                continue
             flipped = int(np.sum(step.state.data != self.state.data))
             if flipped and step.state.feasible == self.state.feasible:
                 changes.append(abs(step.state.cost - self.state.cost) / flipped)
