@@ -207,9 +207,15 @@ def random_control(
 ) -> list[Candidate]:
     """The control arm: as many uniformly random feasible assignments as shots, in the same narrowed space, through the
     same selection by energy and the same completion."""
+    draws = _drawn(family, instance, prepared, shots, seed)
+    return candidates_of(family, instance, prepared, counted(prepared, draws[:, prepared.narrowed.kept]))
+
+
+def _drawn(family: ProblemFamily, instance: Instance, prepared: Prepared, count: int, seed: int) -> np.ndarray:
+    """Random feasible assignments in the narrowed space; a program that is whole has no base to keep to."""
     narrowed = prepared.narrowed
-    draws = family.random_assignments(instance, shots, seed, free=narrowed.kept, base=narrowed.fixed)
-    return candidates_of(family, instance, prepared, counted(prepared, draws[:, narrowed.kept]))
+    space = {"free": narrowed.kept, "base": narrowed.fixed} if narrowed.narrowed else {}
+    return family.random_assignments(instance, count, seed, **space)
 
 
 def counted(prepared: Prepared, assignments: np.ndarray) -> list[SampleCount]:
@@ -234,8 +240,7 @@ def random_mean(family: ProblemFamily, instance: Instance, prepared: Prepared, s
         rng = np.random.default_rng(seed)
         drawn = np.hstack([random_bits(block, count, rng) for block in prepared.leg.blocks])
         return float(np.mean([prepared.solution(family, instance, row).evaluation.objective for row in drawn]))
-    narrowed = prepared.narrowed
-    draws = family.random_assignments(instance, count, seed, free=narrowed.kept, base=narrowed.fixed)
+    draws = _drawn(family, instance, prepared, count, seed)
     return float(np.mean([family.complete(instance, draw).evaluation.objective for draw in draws]))
 
 

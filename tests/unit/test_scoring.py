@@ -1,12 +1,16 @@
 """Scored candidates: whose evidence a row carries, and what counts as reaching it again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
+import pytest
 
 from hybrid_assets import registry
 from hybrid_assets.problems.base import Instance
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.proposals.prepared import Prepared, prepare
+from hybrid_assets.proposals.rounds import random_control, random_mean
 from hybrid_assets.proposals.scoring import score
 
 PORT = (
@@ -106,3 +110,21 @@ def test_a_repetition_that_a_heuristic_answered_has_an_arm_of_its_own() -> None:
         "random_control": {"uniform random"},
     }
     assert set(rows.loc[rows["arm"] == "fallback", "evidence_class"]) == {"classical"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("jobshop", "2 1\n0 3\n0 2\n"), ("binpacking", "6\n10\n6\n5\n4\n3\n2\n5\n")],
+)
+def test_the_control_of_a_whole_program_needs_no_base(name: str, content: str) -> None:
+    family = registry.family(name)
+    (raw,) = family.read(SourceFile(f"{name}.txt", content.encode(), "digest"))
+    made = family.normalize(raw, family.options(), name)
+    prepared = prepare(family, made, 60, 0)
+    assert not prepared.partial
+    nothing = np.zeros(len(prepared.narrowed.fixed), dtype=np.int8)
+    prepared = replace(prepared, narrowed=replace(prepared.narrowed, fixed=nothing))
+    drawn = random_control(family, made, prepared, 20, 0)
+    assert sum(candidate.count for candidate in drawn) == 20
+    assert all(candidate.solution.evaluation.feasible for candidate in drawn)
+    assert np.isfinite(random_mean(family, made, prepared, 0))
