@@ -21,6 +21,8 @@ from hybrid_assets.problems.portfolio_weights import objectives, optimal_weights
 GROUP = 4
 #: Promising replacements from which those of a block are drawn, per replacement.
 LOOKED_AT = 4
+#: Evaluations that a QP under further rules counts for in a descent: it takes about that much longer, or more.
+RULED = 20
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,10 @@ class PortfolioLandscape(Landscape):
     # -- descent -------------------------------------------------------------------------------------------------
 
     def polish(self, state: State, evaluations: int) -> Step:
-        """The first swap that lowers the cost, most promising first, until none of all K(N−K) does."""
+        """The first swap that lowers the cost, most promising first, until none of all K(N−K) does.
+
+        Under further rules only swaps that would pay without them are tried, each for ``RULED`` evaluations.
+        """
         from hybrid_assets.problems.portfolio_kernel import first_better
 
         spent, rules = 0, self.rules
@@ -232,6 +237,7 @@ class PortfolioLandscape(Landscape):
                 trial = chosen.copy()
                 trial[swaps[k, 0]] = swaps[k, 1]
                 trial.sort()
+                spent += 0 if rules.plain else RULED
                 ruled = ruled_weights(self.instance, rules, trial)
                 after = None if ruled is None else self._made(trial, ruled)
                 better = after if after is not None and after.cost < state.cost - self.slack / 2 else None
