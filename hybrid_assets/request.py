@@ -38,7 +38,9 @@ class Request(BaseModel):
     backend: str | None = None
     #: instead of a backend: any usable one of this kind
     tier: Literal["cpu", "gpu", "simulator", "emulator", "hardware"] | None = None
-    algorithm: Literal["qaoa-ramp", "qaoa-trained", "annealing"] | None = None
+    algorithm: Literal["qaoa-ramp", "qaoa-trained", "qaoa-library", "annealing"] | None = None
+    #: how the program becomes a QUBO; a registered name
+    encoding: str | None = None
     depth: int | None = Field(default=None, ge=1, le=20)
     shots: int | None = Field(default=None, ge=1, le=1_000_000)
     seed: int | None = Field(default=None, ge=0, lt=2**32)
@@ -145,6 +147,8 @@ class Resolved(BaseModel):
     backend: str
     #: ``None``: the environment's, or the first that the backend offers when it does not offer that one
     algorithm: str | None
+    #: ``None``: the first of ``proposals.prepared.ENCODINGS`` that takes the program
+    encoding: str | None = None
     depth: int
     shots: int
     seed: int
@@ -190,6 +194,7 @@ def resolve(request: Request, settings: Settings, route: Route) -> Resolved:
         deadline=request.deadline.isoformat() if request.deadline else None,
         backend=route.backend,
         algorithm=request.algorithm,
+        encoding=request.encoding,
         depth=request.depth or route.depth or default.depth,
         shots=request.shots or route.shots or default.shots,
         seed=request.seed if request.seed is not None else default.seed,

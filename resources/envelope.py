@@ -14,6 +14,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION: Final = "2"
+#: Algorithms that are QAOA circuits with the X mixer.
+QAOA: Final = ("qaoa-ramp", "qaoa-trained", "qaoa-library")
 #: Below this estimated success probability a result is labelled noise-dominated.
 NOISE_DOMINATED: Final = 0.05
 
@@ -109,10 +111,11 @@ class Algorithm(Frozen):
     ``qaoa-ramp``: linear-ramp QAOA; the ramp length (where the phase ramp ends, in units of
     1/sqrt((Σh² + ΣJ²)/independent parts)) is chosen from ``ramp_lengths`` by the CVaR of ``tuning_shots`` shots each.
     ``qaoa-trained``: the ramp's angles are the start of a derivative-free training on the CVaR.
+    ``qaoa-library``: as ``qaoa-ramp``, with stored schedules of problems that look alike beside the ramps.
     ``annealing``: a dimod sampler. ``descent``: a classical heuristic, at the end of a fallback chain.
     """
 
-    name: Literal["qaoa-ramp", "qaoa-trained", "annealing", "descent"] = "qaoa-ramp"
+    name: Literal["qaoa-ramp", "qaoa-trained", "qaoa-library", "annealing", "descent"] = "qaoa-ramp"
     #: 2: a program of independent parts has the angles of an average part
     version: str = "2"
     depth: int = Field(default=5, ge=1, le=20)
@@ -121,6 +124,8 @@ class Algorithm(Frozen):
     tuning_shots: int = Field(default=256, ge=10, le=100_000)
     training_circuits: int = Field(default=40, ge=0, le=10_000)
     cvar_alpha: float = Field(default=0.1, gt=0, le=1)
+    #: where angles are chosen: on the backend where it can be asked again and again, or on the local kernel in any case
+    tuning: Literal["device", "local"] = "device"
     seed: int = Field(default=0, ge=0, lt=2**32)
     compilation: Compilation = Compilation()
     mitigation: Mitigation = Mitigation()

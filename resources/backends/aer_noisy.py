@@ -21,7 +21,7 @@ from resources.backends.gate_simulator import circuits_of
 from resources.backends.trip import answer, plan
 from resources.circuits.device import Prepared, calibration_of, estimate_on
 from resources.circuits.templates import QiskitTemplate
-from resources.envelope import EvidenceClass, JobEnvelope, JobResult
+from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass, InputError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class AerNoisy(LocalBackend):
         return Capabilities(
             EvidenceClass.EMULATOR,
             self.max_qubits,
-            ("qaoa-ramp", "qaoa-trained"),
+            QAOA,
             tier="emulator",
             mitigation=("readout", "postselect"),
         )

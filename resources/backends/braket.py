@@ -23,7 +23,7 @@ from resources.backends.readout import check_payload
 from resources.backends.trip import answer
 from resources.circuits.device import estimate_on, tune
 from resources.circuits.ising import Ising, Structure
-from resources.envelope import EvidenceClass, JobEnvelope, JobResult
+from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult
 
 if TYPE_CHECKING:
     import dimod
@@ -232,9 +232,7 @@ class _Simulated(LocalBackend):
 
     def capabilities(self) -> Capabilities:
         """Both QAOA forms."""
-        return Capabilities(
-            self.evidence, self.max_qubits, ("qaoa-ramp", "qaoa-trained"), tier=str(self.evidence.value)
-        )
+        return Capabilities(self.evidence, self.max_qubits, QAOA, tier=str(self.evidence.value))
 
     def version(self) -> str:
         """Version of the SDK."""

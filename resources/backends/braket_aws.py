@@ -26,7 +26,7 @@ from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderS
 from resources.backends.braket import PACKAGES, Plan, missing_sdk, openqasm, plan, qaoa_circuit
 from resources.backends.trip import answer
 from resources.circuits.device import estimate_on
-from resources.envelope import EvidenceClass, JobEnvelope, JobResult
+from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass, redacted
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class Braket(QuantumBackend):
         return Capabilities(
             evidence,
             self.max_variables,
-            ("qaoa-ramp", "qaoa-trained"),
+            QAOA,
             metered=True,
             tier=str(evidence.value),
             remote=True,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
-from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult
+from resources.envelope import QAOA, Algorithm, EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class BackendConformance:
         envelope = envelope_for(backend, payload, self.algorithms(backend)[0])
         for kind in {"sample", "estimate", "kernel"} - set(can.kinds):
             self._refused(backend, payload, envelope, kind=kind)
-        for name in {"qaoa-ramp", "qaoa-trained", "annealing", "descent"} - set(can.algorithms):
+        for name in {*QAOA, "annealing", "descent"} - set(can.algorithms):
             algorithm = envelope.algorithm.model_copy(update={"name": name})
             self._refused(backend, payload, envelope, algorithm=algorithm)
 

@@ -26,7 +26,7 @@ from resources.circuits.ising import Ising, Structure
 from resources.emulator.client import Client, refused, strange
 from resources.emulator.devices import DEVICES, as_qpy, backend_of, emulated_backend
 from resources.emulator.running import LOOPBACK, LOOPBACK_TOKEN, PORT
-from resources.envelope import Compilation, EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.envelope import QAOA, Compilation, EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.failures import BackendError, FailureClass, InputError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Emulator(QuantumBackend):
         return Capabilities(
             EvidenceClass.EMULATOR,
             DEVICES[self.device].qubits,
-            ("qaoa-ramp", "qaoa-trained"),
+            QAOA,
             metered=True,
             tier="emulator",
             remote=True,

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
 from resources.backends.readout import check_payload, counted
 from resources.circuits.checkpoint import resumable
-from resources.circuits.device import CouplingMapName, estimate_on
+from resources.circuits.device import CouplingMapName, estimate_on, tune
 from resources.circuits.ising import Ising, Structure
-from resources.circuits.qaoa import WHOLE_RUNS, run_qaoa
+from resources.circuits.qaoa import STORED, WHOLE_RUNS, read_out, run_qaoa
 from resources.circuits.templates import Template
-from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.envelope import QAOA, Algorithm, EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.failures import InputError
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ class GateSimulator(LocalBackend):
         return self.capabilities().evidence_class
 
     def capabilities(self) -> Capabilities:
-        """Both QAOA forms on at most ``max_qubits`` variables."""
-        return Capabilities(self.evidence, self.max_qubits, ("qaoa-ramp", "qaoa-trained"), tier=self.tier)
+        """All QAOA algorithms on at most ``max_qubits`` variables."""
+        return Capabilities(self.evidence, self.max_qubits, QAOA, tier=self.tier)
 
     def version(self) -> str:
         """Version of the simulator's package."""
@@ -124,17 +124,22 @@ class GateSimulator(LocalBackend):
         template = self.template(structure)
         compiled = time.perf_counter()
         terms = len(ising.fields) + len(ising.edges)
-        grid_seconds = len(algorithm.ramp_lengths) * self._circuit_seconds(ising.variables, terms, algorithm.depth)
-        with resumable(f"{self.name} {self.version()} {self.settings()}", payload, algorithm) as checkpoint:
-            readout = run_qaoa(
-                payload,
-                ising,
-                template,
-                algorithm,
-                deadline=compiled + envelope.timeout.execution,
-                broadcast=grid_seconds <= BROADCAST_SHARE * envelope.timeout.execution,
-                checkpoint=checkpoint,
-            )
+        grid_seconds = _schedules(algorithm) * self._circuit_seconds(ising.variables, terms, algorithm.depth)
+        deadline = compiled + envelope.timeout.execution
+        if algorithm.tuning == "local":
+            chosen = tune(payload, ising, algorithm, deadline)
+            readout = read_out(payload, ising, template, algorithm, chosen)
+        else:
+            with resumable(f"{self.name} {self.version()} {self.settings()}", payload, algorithm) as checkpoint:
+                readout = run_qaoa(
+                    payload,
+                    ising,
+                    template,
+                    algorithm,
+                    deadline=deadline,
+                    broadcast=grid_seconds <= BROADCAST_SHARE * envelope.timeout.execution,
+                    checkpoint=checkpoint,
+                )
         executed = time.perf_counter()
         samples = counted(payload, readout.bits)
         return JobResult(
@@ -164,9 +169,16 @@ class GateSimulator(LocalBackend):
         )
 
 
+def _schedules(algorithm: Algorithm) -> int:
+    """Schedules to choose from."""
+    return len(algorithm.ramp_lengths) + (STORED if algorithm.name == "qaoa-library" else 0)
+
+
 def circuits_of(algorithm: Algorithm) -> int:
     """Most circuits a job of this algorithm runs."""
-    grid = len(algorithm.ramp_lengths) if len(algorithm.ramp_lengths) > 1 else 0
-    if algorithm.name == "qaoa-ramp":
+    there = _schedules(algorithm)
+    grid = there if there > 1 else 0
+    if algorithm.name != "qaoa-trained":
         return grid + 1
-    return min(WHOLE_RUNS, algorithm.shots) * (grid + algorithm.training_circuits + 1)
+    runs = 1 if algorithm.tuning == "local" else min(WHOLE_RUNS, algorithm.shots)
+    return runs * (grid + algorithm.training_circuits + 1)

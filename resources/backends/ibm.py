@@ -31,7 +31,7 @@ from resources.backends.ibm_sampler import (
     sampler,
 )
 from resources.circuits import device as on_device
-from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.failures import BackendError, FailureClass, TimedOut, redacted
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Ibm(QuantumBackend):
         return Capabilities(
             EvidenceClass.HARDWARE,
             156,
-            ("qaoa-ramp", "qaoa-trained"),
+            QAOA,
             metered=True,
             tier="hardware",
             remote=True,

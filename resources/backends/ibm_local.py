@@ -28,7 +28,7 @@ from resources.backends.ibm_sampler import (
     sampler,
 )
 from resources.circuits import device as on_device
-from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.failures import BackendError, FailureClass
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class IbmLocal(LocalBackend):
         return Capabilities(
             EvidenceClass.EMULATOR,
             min(size, self.max_qubits),
-            ("qaoa-ramp", "qaoa-trained"),
+            QAOA,
             tier="emulator",
             mitigation=MITIGATION,
         )

@@ -22,7 +22,7 @@ from resources.backends.base import Capabilities
 from resources.backends.gate_simulator import GateSimulator
 from resources.circuits.ising import Structure
 from resources.circuits.templates import Template, pennylane_gates
-from resources.envelope import EvidenceClass
+from resources.envelope import QAOA, EvidenceClass
 from resources.failures import InputError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class PennyLaneDevice(GateSimulator):
         return Capabilities(
             evidence,
             self.max_qubits,
-            ("qaoa-ramp", "qaoa-trained"),
+            QAOA,
             metered=real,
             tier="simulator" if evidence is EvidenceClass.SURROGATE else evidence.value,
             leaves_machine=not self.device.startswith(_SIMULATORS),

@@ -25,7 +25,7 @@ import numpy as np
 from resources.backends import notes, trip
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
 from resources.circuits.device import worst_case
-from resources.envelope import EvidenceClass, JobEnvelope, JobResult
+from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass, InputError, causes, never_connected, redacted
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class QiskitProvider(QuantumBackend):
         return Capabilities(
             evidence,
             MOST_QUBITS,
-            ("qaoa-ramp", "qaoa-trained"),
+            QAOA,
             metered=evidence is EvidenceClass.HARDWARE,
             tier=evidence.value,
             remote=True,

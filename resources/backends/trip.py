@@ -59,12 +59,12 @@ def plan(
     """Choose the angles, compile (or take the template from the cache) and write down what the answer needs.
 
     Args:
-        envelope: of a ``qaoa-ramp`` or ``qaoa-trained`` job; its execution budget limits the choice of angles.
+        envelope: of a QAOA job; its execution budget limits the choice of angles.
         payload: BINARY model over 0 … n−1.
         device: the machine.
         training: makes the compiled circuit runnable at once, for a machine within reach: ``qaoa-trained`` then
-            trains on it, with mitigated energies where read-out mitigation is asked. Otherwise angles come from the
-            local simulator.
+            trains on it, with mitigated energies where read-out mitigation is asked, unless ``tuning`` is ``local``.
+            Otherwise angles come from the local kernel.
 
     Raises:
         BackendError: class ``capability`` or ``circuit``, for a job that the device cannot run.
@@ -78,7 +78,7 @@ def plan(
     compiled = time.perf_counter() - started
     confusion = confusion_of(device.target, prepared.measured) if algorithm.mitigation.readout else None
     chosen: Angles
-    if training is not None and algorithm.name == "qaoa-trained":
+    if training is not None and algorithm.name == "qaoa-trained" and algorithm.tuning == "device":
         where = f"{prepared.calibration['device']} {prepared.calibration['id']}"
         with resumable(where, payload, algorithm) as checkpoint:
             chosen = choose_angles(payload, ising, training(prepared), algorithm, deadline, confusion, checkpoint)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from resources.circuits.checkpoint import resumable
-from resources.circuits.ising import Ising, Structure
-from resources.circuits.qaoa import Angles, choose_angles
-from resources.circuits.schedules import MIXER_RAMP, linear_ramp
-from resources.circuits.templates import logical_circuit, qiskit_template, swap_network
+from resources.circuits.diagonal_template import DiagonalTemplate
+from resources.circuits.ising import Ising, Structure, components
+from resources.circuits.qaoa import Angles, choose_angles, untuned
+from resources.circuits.schedules import MIXER_RAMP
+from resources.circuits.templates import logical_circuit, swap_network
 from resources.envelope import Compilation
 from resources.failures import BackendError, FailureClass
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from resources.envelope import Algorithm
 
 CouplingMapName = Literal["full", "line", "grid", "heavy-hex"]
-#: Largest problem whose angles are chosen here; a statevector above takes seconds a circuit.
+#: Largest independent part of a problem whose angles are chosen here; a statevector above takes seconds a circuit.
 TUNED_QUBITS = 20
 #: Up to here a ramp grid takes a fraction of a second and runs as one call.
 _BROADCAST_QUBITS = 14
@@ -43,46 +44,36 @@ _PASSIVE = ("barrier", "delay")
 
 
 def tune(payload: dimod.BinaryQuadraticModel, ising: Ising, algorithm: Algorithm, deadline: float) -> Angles:
-    """Choose the angles on the local statevector simulator, so that a device is asked once.
+    """Choose the angles on the local statevector kernel, so that a device is asked once.
 
-    Above ``TUNED_QUBITS`` variables the middle of the ramp grid is taken; the record says so (``angles_from``). What a
-    choice that was killed has measured is not measured again (``checkpoint``).
+    Above ``TUNED_QUBITS`` coupled variables nothing is tuned (``qaoa.untuned``); the record says so (``angles_from``).
+    Shots are drawn and charged as a device's would be, so the choice could be made on one as well. What a choice that
+    was killed has measured is not measured again (``checkpoint``).
 
     Args:
         payload: BINARY model over 0 … n−1; energies are its own.
         ising: its Ising form.
-        algorithm: ``qaoa-ramp`` or ``qaoa-trained``; for a device the latter is one whole run.
+        algorithm: a QAOA algorithm; for a device ``qaoa-trained`` is one whole run.
         deadline: reading of ``time.perf_counter`` after which the choice ends with what it has.
 
     Returns:
         One γ and one β per layer; bind them with ``Prepared.bind(ising.angles(γ[None], β[None])[0])``. ``shots`` and
         ``circuits`` were spent here, not on the device.
     """
-    if ising.variables <= TUNED_QUBITS:
-        template = qiskit_template(ising.structure(algorithm.depth))
-        broadcast = ising.variables <= _BROADCAST_QUBITS and deadline - time.perf_counter() > 1.0
-        with resumable("local simulator", payload, algorithm) as checkpoint:
-            chosen = choose_angles(
-                payload, ising, template, algorithm, deadline, checkpoint=checkpoint, broadcast=broadcast
-            )
-        return Angles(
-            chosen.gammas,
-            chosen.betas,
-            chosen.record | {"angles_from": "local simulator"},
-            chosen.shots,
-            chosen.circuits,
-        )
-    length = algorithm.ramp_lengths[len(algorithm.ramp_lengths) // 2]
-    gammas, betas = linear_ramp(length, algorithm.depth)
-    record = {
-        "angles_from": f"middle of the ramp grid: above {TUNED_QUBITS} variables nothing is tuned",
-        "gamma_unit": 1.0 / ising.scale,
-        "mixer_ramp": MIXER_RAMP,
-        "ramp_length": length,
-        "gammas": gammas.tolist(),
-        "betas": betas.tolist(),
-    }
-    return Angles(gammas, betas, record)
+    largest = max(map(len, components(ising.variables, ising.edges)))
+    if largest > TUNED_QUBITS:
+        taken = untuned(ising, algorithm)
+        record = taken.record | {
+            "angles_from": f"{taken.source}: above {TUNED_QUBITS} coupled variables nothing is tuned",
+            "gamma_unit": 1.0 / ising.scale,
+            "mixer_ramp": MIXER_RAMP,
+        }
+        return Angles(taken.gammas, taken.betas, record)
+    template = DiagonalTemplate(ising.structure(algorithm.depth))
+    broadcast = largest <= _BROADCAST_QUBITS and deadline - time.perf_counter() > 1.0
+    with resumable("local kernel", payload, algorithm) as checkpoint:
+        chosen = choose_angles(payload, ising, template, algorithm, deadline, None, checkpoint, broadcast)
+    return replace(chosen, record=chosen.record | {"angles_from": "local kernel"})
 
 
 @dataclass(frozen=True, eq=False)

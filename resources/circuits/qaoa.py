@@ -7,6 +7,7 @@ sampled energies alone: no exact expectation, no argmin, no best known value.
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 
 from resources.circuits.checkpoint import Checkpoint, Scores
 from resources.circuits.ising import Ising
+from resources.circuits.library import Features, lookup
 from resources.circuits.mitigation import nearest_probabilities
 from resources.circuits.schedules import MIXER_RAMP, cvar, linear_ramp
 from resources.circuits.templates import Template
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 #: Independent whole runs (ramp choice, training, read-out) of ``qaoa-trained``; the final shots are split among them.
 WHOLE_RUNS = 5
+#: Stored schedules that ``qaoa-library`` tries beside the ramps: the nearest ones.
+STORED = 3
+#: A CVaR is the mean of at least so many shots.
+LEAST_TAIL = 10
 
 _SEED_LIMIT = 2**31 - 1
 #: Start and end of the phase ramp and of the mixer ramp, in units of their heights.
@@ -122,7 +128,8 @@ class _Meter:
             self.resumed = {name: self.resumed.get(name, 0) + amount for name, amount in spent.items()}
             return scores
         started = time.perf_counter()
-        scores = [self._judged(part, algorithm.cvar_alpha) for part in self._run(gammas, betas, shots, seed)]
+        alpha = tail_shots(algorithm) / shots
+        scores = [self._judged(part, alpha) for part in self._run(gammas, betas, shots, seed)]
         if self.checkpoint:
             self.checkpoint.keep(key, scores, time.perf_counter() - started)
         return scores
@@ -163,7 +170,7 @@ def run_qaoa(
     broadcast: bool,
     checkpoint: Checkpoint | None = None,
 ) -> Readout:
-    """Run ``qaoa-ramp`` or ``qaoa-trained``.
+    """Run a QAOA algorithm.
 
     Args:
         payload: BINARY model over 0 … n−1; energies are its own.
@@ -178,8 +185,8 @@ def run_qaoa(
             is the same; ``parameters`` then says ``resumed_from``.
     """
     meter = _Meter(payload, ising, template, checkpoint=checkpoint)
-    common = {"cvar_alpha": algorithm.cvar_alpha, "gamma_unit": 1.0 / ising.scale, "mixer_ramp": MIXER_RAMP}
-    if algorithm.name == "qaoa-ramp":
+    common = _common(ising, algorithm)
+    if algorithm.name != "qaoa-trained":
         rng = np.random.default_rng(algorithm.seed)
         gammas, betas, record = _choose(meter, algorithm, deadline, broadcast, rng)
         bits = meter.sample(gammas, betas, algorithm.shots, rng)[0]
@@ -218,7 +225,7 @@ def choose_angles(
     checkpoint: Checkpoint | None = None,
     broadcast: bool = False,
 ) -> Angles:
-    """The choice of angles alone: the ramp, trained where ``algorithm`` says so, in one whole run without its read-out.
+    """The choice of angles alone: a schedule, trained where ``algorithm`` says so; one whole run without its read-out.
 
     Args:
         payload, ising, template, algorithm, deadline, checkpoint, broadcast: as for ``run_qaoa``.
@@ -228,37 +235,106 @@ def choose_angles(
     meter = _Meter(payload, ising, template, confusion, checkpoint)
     rng = np.random.default_rng(algorithm.seed)
     gammas, betas, record = _choose(meter, algorithm, deadline, broadcast, rng)
-    common = {"cvar_alpha": algorithm.cvar_alpha, "gamma_unit": 1.0 / ising.scale, "mixer_ramp": MIXER_RAMP}
-    return Angles(gammas, betas, common | record | meter.history, meter.shots, meter.circuits)
+    return Angles(gammas, betas, _common(ising, algorithm) | record | meter.history, meter.shots, meter.circuits)
 
 
-def _choose_length(
-    meter: _Meter, algorithm: Algorithm, deadline: float, broadcast: bool, rng: np.random.Generator
-) -> tuple[float, dict[str, Any]]:
-    """Ramp length with the lowest sampled CVaR, and the record of the choice.
+def read_out(
+    payload: dimod.BinaryQuadraticModel, ising: Ising, template: Template, algorithm: Algorithm, angles: Angles
+) -> Readout:
+    """The one trip of angles that were chosen elsewhere: all of ``algorithm.shots``."""
+    meter = _Meter(payload, ising, template)
+    bits = meter.sample(angles.gammas, angles.betas, algorithm.shots, np.random.default_rng([algorithm.seed, 1]))[0]
+    energies = (float(meter.energies(bits).min()),) if algorithm.name == "qaoa-trained" else ()
+    return Readout(bits, angles.shots, angles.circuits + 1, angles.record, energies)
 
-    A grid of one point is taken as it is. Without time for any point the middle of the grid is taken.
+
+def tail_shots(algorithm: Algorithm) -> int:
+    """Shots whose mean is the CVaR of an evaluation."""
+    shots = algorithm.tuning_shots
+    return min(shots, max(LEAST_TAIL, math.ceil(algorithm.cvar_alpha * shots)))
+
+
+def _common(ising: Ising, algorithm: Algorithm) -> dict[str, Any]:
+    return {
+        "cvar_alpha": algorithm.cvar_alpha,
+        "tail_shots": tail_shots(algorithm),
+        "gamma_unit": 1.0 / ising.scale,
+        "mixer_ramp": MIXER_RAMP,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Angles that may be chosen.
+
+    Attributes:
+        gammas, betas: shape ``(depth,)``; γ in units of 1/``Ising.scale``, β in radians.
+        source: ``ramp``, or the library's entry.
+        length: of a ramp.
     """
-    lengths = algorithm.ramp_lengths
+
+    gammas: np.ndarray
+    betas: np.ndarray
+    source: str
+    length: float | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What it is, JSON-able."""
+        length = {} if self.length is None else {"ramp_length": self.length}
+        angles = {"gammas": self.gammas.tolist(), "betas": self.betas.tolist()}
+        return {"parameter_source": self.source} | length | angles
+
+
+def schedules(ising: Ising, algorithm: Algorithm) -> list[Schedule]:
+    """What there is to choose from: the nearest stored schedules for ``qaoa-library``, then the ramps."""
+    ramps = [
+        Schedule(*linear_ramp(length, algorithm.depth), source="ramp", length=length)
+        for length in algorithm.ramp_lengths
+    ]
+    if algorithm.name != "qaoa-library":
+        return ramps
+    stored = lookup(Features.of(ising), algorithm.depth, STORED)
+    return [Schedule(one.gammas, one.betas, f"library: {one.source}") for one in stored] + ramps
+
+
+def untuned(ising: Ising, algorithm: Algorithm) -> Schedule:
+    """The schedule that is taken without any evaluation: the nearest stored one, or the middle of the ramp grid."""
+    there = schedules(ising, algorithm)
+    return there[0] if algorithm.name == "qaoa-library" else there[len(there) // 2]
+
+
+def _choose_schedule(
+    meter: _Meter, algorithm: Algorithm, deadline: float, broadcast: bool, rng: np.random.Generator
+) -> tuple[Schedule, dict[str, Any]]:
+    """Schedule with the lowest sampled CVaR, and the record of the choice.
+
+    A single one is taken as it is. Without time for any, ``untuned`` is.
+    """
+    there = schedules(meter.ising, algorithm)
     scores: Scores = []
-    if len(lengths) > 1:
-        ramps = [linear_ramp(length, algorithm.depth) for length in lengths]
-        gammas, betas = (np.stack(side) for side in zip(*ramps, strict=True))
+    if len(there) > 1:
         if broadcast:
+            gammas, betas = (np.stack(side) for side in zip(*((one.gammas, one.betas) for one in there), strict=True))
             scores = meter.scores(gammas, betas, algorithm, rng)
         else:
-            for k in range(len(lengths)):
+            for one in there:
                 if not meter.has_time(deadline):
                     break
-                scores += meter.scores(gammas[k], betas[k], algorithm, rng)
-    best = scores.index(min(scores)) if scores else len(lengths) // 2
-    record: dict[str, Any] = {
-        "ramp_length": lengths[best],
-        "cvar_by_ramp_length": [[length, value] for length, (value, _) in zip(lengths, scores, strict=False)],
+                scores += meter.scores(one.gammas, one.betas, algorithm, rng)
+    best = there[scores.index(min(scores))] if scores else untuned(meter.ising, algorithm)
+    tried = list(zip(there, scores, strict=False))
+    record = best.record | {
+        "cvar_by_ramp_length": [[one.length, value] for one, (value, _) in tried if one.length is not None]
     }
-    if len(lengths) > 1 and len(scores) < len(lengths):
-        record["ramp_lengths_left_out"] = list(lengths[len(scores) :])
-    return lengths[best], record
+    if algorithm.name == "qaoa-library":
+        record["cvar_by_stored"] = [[one.source, value] for one, (value, _) in tried if one.length is None]
+    if len(there) > 1 and len(scores) < len(there):
+        left_out = there[len(scores) :]
+        record["ramp_lengths_left_out"] = [one.length for one in left_out if one.length is not None]
+        if algorithm.name == "qaoa-library":
+            record["stored_left_out"] = [one.source for one in left_out if one.length is None]
+    return best, record
 
 
 def _ramp_between(ends: np.ndarray, length: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
@@ -280,10 +356,11 @@ def _choose(
     """
     from scipy.optimize import minimize
 
-    length, record = _choose_length(meter, algorithm, deadline, broadcast, rng)
-    if algorithm.name == "qaoa-ramp":
-        gammas, betas = linear_ramp(length, algorithm.depth)
-        return gammas, betas, record | {"gammas": gammas.tolist(), "betas": betas.tolist()}
+    start, record = _choose_schedule(meter, algorithm, deadline, broadcast, rng)
+    if algorithm.name != "qaoa-trained":
+        return start.gammas, start.betas, record
+    assert start.length is not None, "training starts at a ramp"
+    length = start.length
     seen: list[tuple[tuple[float, float], np.ndarray]] = []
 
     def value(ends: np.ndarray) -> float:
@@ -300,6 +377,7 @@ def _choose(
     ends = min(seen, key=lambda pair: pair[0])[1] if seen else _PLAIN_RAMP
     gammas, betas = _ramp_between(ends, length, algorithm.depth)
     record |= {
+        "parameter_source": "trained from a ramp" if seen else "ramp",
         "training_cvars": [value for (value, _), _ in seen],
         "gammas": gammas.tolist(),
         "betas": betas.tolist(),

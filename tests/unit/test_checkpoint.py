@@ -21,6 +21,7 @@ from resources.backends.aer import Aer
 from resources.backends.conformance import asymmetric_problem, envelope_for
 from resources.circuits import checkpoint, device
 from resources.circuits.checkpoint import resumable
+from resources.circuits.diagonal_template import DiagonalTemplate
 from resources.circuits.ising import Ising, Structure
 from resources.circuits.qaoa import WHOLE_RUNS, Readout, run_qaoa
 from resources.circuits.templates import Template, qiskit_template
@@ -146,11 +147,12 @@ def test_nothing_of_another_machine_problem_or_seed_is_taken(monkeypatch: pytest
 def test_the_choice_before_a_trip_to_a_device_goes_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "EVERY_SECONDS", 0.0)
     whole = device.tune(PAYLOAD, ISING, TRAINED, time.perf_counter() + 600)
-    monkeypatch.setattr(device, "qiskit_template", lambda structure: template(15))
+    kernel = DiagonalTemplate(ISING.structure(1))
+    monkeypatch.setattr(device, "DiagonalTemplate", lambda structure: Counted(kernel, 15))
     with pytest.raises(KeyboardInterrupt):
         device.tune(PAYLOAD, ISING, TRAINED, time.perf_counter() + 600)
-    counted = template()
-    monkeypatch.setattr(device, "qiskit_template", lambda structure: counted)
+    counted = Counted(kernel)
+    monkeypatch.setattr(device, "DiagonalTemplate", lambda structure: counted)
     resumed = device.tune(PAYLOAD, ISING, TRAINED, time.perf_counter() + 600)
     assert np.array_equal(resumed.gammas, whole.gammas)
     assert np.array_equal(resumed.betas, whole.betas)

@@ -288,7 +288,7 @@ def test_angles_are_chosen_before_the_trip() -> None:
     ising = Ising.from_bqm(payload)
     ramp = tune(payload, ising, Algorithm(depth=3), time.perf_counter() + 60)
     assert (ramp.shots, ramp.circuits) == (5 * 256, 5)
-    assert ramp.record["angles_from"] == "local simulator"
+    assert ramp.record["angles_from"] == "local kernel"
     trained = tune(payload, ising, Algorithm(name="qaoa-trained", depth=3), time.perf_counter() + 60)
     assert trained.circuits > ramp.circuits
     assert len(trained.record["training_cvars"]) == trained.circuits - 5
@@ -303,7 +303,7 @@ def test_above_the_local_limit_the_middle_ramp_is_taken_and_said(monkeypatch: py
     payload = asymmetric_problem(4, seed=3)
     chosen = tune(payload, Ising.from_bqm(payload), Algorithm(depth=3), time.perf_counter() + 60)
     assert (chosen.shots, chosen.circuits) == (0, 0)
-    assert "above 3 variables nothing is tuned" in chosen.record["angles_from"]
+    assert "above 3 coupled variables nothing is tuned" in chosen.record["angles_from"]
     assert chosen.gammas == pytest.approx([1.0, 3.0, 5.0])
 
 

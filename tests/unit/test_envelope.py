@@ -77,6 +77,7 @@ ALGORITHM: dict[str, Any] = {
     "tuning_shots": 257,
     "training_circuits": 41,
     "cvar_alpha": 0.2,
+    "tuning": "local",
     "seed": 1,
     "compilation": Compilation(optimization_level=3),
     "mitigation": Mitigation(readout=True),

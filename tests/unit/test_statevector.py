@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.backends.conformance import asymmetric_problem
-from resources.backends.statevector import DiagonalTemplate, Statevector
+from resources.backends.statevector import Statevector
+from resources.circuits.diagonal_template import DiagonalTemplate
 from resources.circuits.ising import Ising, Structure
 from resources.circuits.schedules import cvar, linear_ramp
 from resources.circuits.statevector import (
