@@ -40,10 +40,10 @@ def encoded_problems(
         dispatcher.backend(resolved.backend).warm()
     try:
         plan = plan_of(family, instance, resolved, dispatcher)
-        if plan is None:
+        prepared = first_trip(family, instance, plan) if plan else None
+        if prepared is None:
+            # it fits, or no neighbourhood has anything to offer: narrowed once
             prepared = prepare(family, instance, qubit_budget(resolved, dispatcher), resolved.seed)
-        else:
-            prepared = first_trip(family, instance, plan)
         encoding = registry.encoding(prepared.encoded.encoding)
         audit = encoding.audit(prepared.narrowed.program, prepared.encoded, resolved.seed)
     except HybridError as error:

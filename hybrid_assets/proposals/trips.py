@@ -23,7 +23,6 @@ from hybrid_assets.proposals.prepared import Prepared, encode
 from hybrid_assets.proposals.rounds import Candidate, RoundResult, candidates_of, counted
 from hybrid_assets.proposals.walk import Improvement, Walk, WalkSettings, more
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, PostProcessing, SampleCount
-from resources.failures import InputError
 
 #: Variables of a sub-program where seconds are the budget (a simulator's cost doubles with each), and where trips are.
 SMALL, LARGE = 8, 16
@@ -259,16 +258,9 @@ def random_walk(walking: Walking, shots: Sequence[int], seed: int) -> list[Candi
     return found
 
 
-def first_trip(family: ProblemFamily, instance: Instance, plan: Plan) -> Prepared:
-    """Where a walk begins.
-
-    Raises:
-        InputError: no neighbourhood has anything to offer.
-    """
-    prepared = Walking(family, instance, plan).prepared
-    if prepared is None:
-        raise InputError(instance.name, "size", "there is nothing to decide in it", "give an instance with choices")
-    return prepared
+def first_trip(family: ProblemFamily, instance: Instance, plan: Plan) -> Prepared | None:
+    """Where a walk begins; ``None`` when no neighbourhood has anything to offer."""
+    return Walking(family, instance, plan).prepared
 
 
 def run_trips(

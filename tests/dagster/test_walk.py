@@ -58,6 +58,16 @@ def test_a_walk_that_the_clock_ended_ends_there_again(platform: Platform, monkey
     assert len(platform.dispatcher.ledger.jobs(instance=key)) == 1
 
 
+def test_where_no_neighbourhood_has_anything_to_offer_the_instance_is_narrowed_once(platform: Platform) -> None:
+    """Two tasks on one machine leave no block of critical moves, but more start times than a device has room for."""
+    key = platform.landed("2 1\n0 30\n0 20\n", "two.txt", family="jobshop")
+    assert platform.run(key).problem is None
+    record = json.loads(platform.rows("encoded_problems", key)["narrowing"].iloc[0])
+    assert "walk" not in record
+    assert record["of"] > record["kept"]
+    assert platform.rows("decisions", key)["objective"].iloc[0] == 50
+
+
 def test_trips_of_a_remote_backend_wait_for_each_other(staging: Staging, emulator: Running) -> None:
     key = staging.landed(graph(24, 3), "remote.mc", trips=2, seed=31)
     assert staging.run(key).pending
