@@ -157,6 +157,7 @@ def solve(
     file: Annotated[str, typer.Argument(help="a data file; FILE#3 is the third instance in it")],
     family: Annotated[str | None, typer.Option(help="problem family, where the content is ambiguous")] = None,
     backend: Annotated[str | None, typer.Option(help="aer, lightning, annealer …")] = None,
+    encoding: Annotated[str | None, typer.Option(help="how it becomes a QUBO: penalty, domain-wall …")] = None,
     shots: Annotated[int | None, typer.Option(help="shots of the final circuit")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of everything random")] = None,
     budget: Annotated[float | None, typer.Option(help="seconds for the quantum side, and for each baseline")] = None,
@@ -171,7 +172,7 @@ def solve(
     address = Address.parse(file)
     beside = read_sidecar(address.path).stored()
     constraints = {**beside.pop("constraints", {}), **dict(_pair(text) for text in set_ or [])}
-    asked = {"backend": backend, "shots": shots, "seed": seed, "budget": budget}
+    asked = {"backend": backend, "encoding": encoding, "shots": shots, "seed": seed, "budget": budget}
     request = parse(
         {**beside, **{k: v for k, v in asked.items() if v is not None}, "constraints": constraints}, "the request"
     )

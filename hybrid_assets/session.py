@@ -114,6 +114,13 @@ class Session:
                 f"no backend is registered as {request.backend!r}",
                 f"use one of {', '.join(self.dispatcher.backend_names)}",
             )
+        if request.encoding and request.encoding not in registry.names("encodings"):
+            raise InputError(
+                "request",
+                "encoding",
+                f"no encoding is registered as {request.encoding!r}",
+                f"use one of {', '.join(registry.names('encodings'))}",
+            )
         name, source, _ = check_file(address, family, request)
         landing = land(
             self.dispatcher.ledger, self.dispatcher.artifacts, address.path, name, source, address.member, request

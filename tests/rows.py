@@ -40,6 +40,7 @@ _CANDIDATE = {
     "feasible": True, "violations": "{}", "count": 60, "shots": 100, "seconds": 0.4, "tolerance": 0.0,
     "hits": 60, "p": 0.6, "p_low": 0.5, "p_high": 0.7, **_INTERVAL, "confidence_unit": "shots",
     "evidence_class": "simulator", "post_processing": "raw", "narrowed": False, "backend": "aer",
+    "feasible_mass": 0.75, "leakage": None,
 }  # fmt: skip
 _JOB = {
     "job_id": "", "instance": "", "family": "", "envelope_digest": "", "idempotency_key": "key", "correlation_id": "c",
@@ -67,7 +68,8 @@ _ROWS: dict[str, list[dict[str, Any]]] = {
         "program_variables": 4, "encoded_variables": 4, "interactions": 4, "density": 2 / 3, "offset": 0.0,
         "coefficient_range": 2.0, "narrowed": False, "narrowing": "{}", "kept_variables": 4, "penalty_weight": None,
         "penalty_verdict": "not needed", "penalty_evidence": "no constraints", "round_trips": 16,
-        "feasible_share": 1.0,
+        "feasible_share": 1.0, "discretisation_error": 0.0, "auxiliary_variables": 0, "native_terms": 4,
+        "preparation_depth": None,
     }],
     "quantum_jobs": [{**_ID, "envelope_digest": "", "job_id": ""}],
     "quantum_samples": [_SAMPLE, {**_SAMPLE, "rank": 2, "bits": "0001", "energy": -2.0, "count": 40}],

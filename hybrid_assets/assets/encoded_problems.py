@@ -43,7 +43,8 @@ def encoded_problems(
         prepared = first_trip(family, instance, plan) if plan else None
         if prepared is None:
             # it fits, or no neighbourhood has anything to offer: narrowed once
-            prepared = prepare(family, instance, qubit_budget(resolved, dispatcher), resolved.seed)
+            limit = qubit_budget(resolved, dispatcher)
+            prepared = prepare(family, instance, limit, resolved.seed, resolved.encoding)
         encoding = registry.encoding(prepared.encoded.encoding)
         audit = encoding.audit(prepared.narrowed.program, prepared.encoded, resolved.seed)
     except HybridError as error:
@@ -90,6 +91,10 @@ def encoded_problems(
         "penalty_evidence": audit.penalty_evidence,
         "round_trips": audit.round_trips,
         "feasible_share": audit.feasible_share,
+        "discretisation_error": audit.discretisation_error,
+        "auxiliary_variables": audit.auxiliary_variables,
+        "native_terms": audit.native_terms,
+        "preparation_depth": audit.preparation_depth,
     }
     yield from stored(
         "encoded_problems",

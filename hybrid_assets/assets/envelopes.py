@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import dagster as dg
@@ -63,14 +64,15 @@ def plan_of(family: ProblemFamily, instance: Instance, resolved: Resolved, dispa
     """How an instance that is larger than the device is walked; ``None`` when it fits, or is narrowed once instead."""
     limit = qubit_budget(resolved, dispatcher)
     landscape = family.landscape(instance)
-    if landscape is None or fits(family, instance, limit):
+    if landscape is None or fits(family, instance, limit, resolved.encoding):
         return None
     parts, by_trip = 1, False
     if resolved.backend in dispatcher.backend_names:
         parts = dispatcher.backend(resolved.backend).capabilities().parts
         by_trip = dispatcher.is_remote(resolved.backend)
     higher = has_higher_terms(landscape, resolved.seed)
-    return Plan.of(limit, parts, by_trip, resolved.shots, resolved.trips, resolved.polish, resolved.seed, higher)
+    plan = Plan.of(limit, parts, by_trip, resolved.shots, resolved.trips, resolved.polish, resolved.seed, higher)
+    return replace(plan, encoding=resolved.encoding)
 
 
 def correlation_id(context: dg.AssetExecutionContext) -> str:

@@ -46,6 +46,9 @@ def normalized_inputs(
     try:
         instance = instance_of(landing, dispatcher.artifacts)
         request = parse(landing.options, landing.name)
+        if request.encoding is not None:
+            # an unknown one is refused before anything is computed
+            registry.encoding(request.encoding)
         route = decide(key, family, instance.size, request, settings, dispatcher, lake)
     except HybridError as error:
         raise failure(error) from None

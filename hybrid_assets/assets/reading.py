@@ -46,7 +46,7 @@ def prepared_in(
         kept, fixed = (np.array(json.loads(artifacts.get(record["assignment_ref"]))[k]) for k in ("kept", "fixed"))
     else:
         kept, fixed = np.arange(row["program_variables"]), np.zeros(row["program_variables"])
-    prepared = again(family.model(instance), kept.astype(np.int64), fixed.astype(np.int8))
+    prepared = again(family.model(instance), kept.astype(np.int64), fixed.astype(np.int8), str(row["encoding"]))
     return _as_stored(prepared, row), None
 
 

@@ -43,6 +43,8 @@ def scored_candidates(
         raise failure(error) from None
     current = str(quantum_samples["envelope_digest"].iloc[0])
     frame = pd.DataFrame(rows)
+    shares = ["feasible_mass", *(["leakage"] if frame["leakage"].notna().any() else [])]
+    raw = frame.drop_duplicates(["arm", "round"]).groupby("arm")[shares].mean().round(4).reset_index()
     yield from stored(
         "scored_candidates",
         [{**row, "envelope_digest": current} for row in rows],
@@ -59,6 +61,7 @@ def scored_candidates(
         {
             "candidates": len(rows),
             "feasible": int(frame["feasible"].sum()),
+            "raw_shots": preview(raw),
             "best": preview(
                 frame[
                     [

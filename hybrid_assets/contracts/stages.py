@@ -21,10 +21,16 @@ POST_PROCESSING = tuple(p.value for p in PostProcessing)
 
 
 def _table(
-    name: str, description: str, key: list[str], columns: dict[str, Column], rules: list[Check] | None = None
+    name: str,
+    description: str,
+    key: list[str],
+    columns: dict[str, Column],
+    rules: list[Check] | None = None,
+    gained: dict[str, Column] | None = None,
 ) -> DataFrameSchema:
+    """The schema; ``gained`` columns came later and stand last, where stored tables get them."""
     return DataFrameSchema(
-        {**identity(), **columns, **version()},
+        {**identity(), **columns, **version(), **(gained or {})},
         checks=rules,
         name=name,
         description=description,
@@ -111,6 +117,24 @@ encoded_problems = _table(
         "round_trips": integer("Random assignments for which encode and decode were checked."),
         "feasible_share": share("Share of uniformly random states that satisfy all constraints."),
     },
+    gained={
+        "discretisation_error": real(
+            "The most that rounding takes from a constraint, in its own units; 0 where nothing is lost.",
+            nullable=True,
+            at_least=0.0,
+        ),
+        "auxiliary_variables": integer(
+            "Variables of the encoded model beyond the program's; negative where it has fewer.",
+            at_least=None,
+            added=True,
+        ),
+        "native_terms": integer("Terms of degree 2 and more of the program itself.", added=True),
+        "preparation_depth": real(
+            "Layers of two-qubit gates that prepare the start state of the groups; null without groups.",
+            nullable=True,
+            at_least=0.0,
+        ),
+    },
 )
 
 quantum_jobs = _table(
@@ -189,6 +213,15 @@ scored_candidates = _table(
         _between("p_low", "p", "p_high"),
         _between("confidence_low", "confidence", "confidence_high"),
     ],
+    gained={
+        "feasible_mass": share(
+            "Share of its job's raw shots that satisfy all constraints of the program, before any repair.",
+            nullable=True,
+        ),
+        "leakage": share(
+            "Share of those shots outside the groups that the sampler had to keep; null without groups.", nullable=True
+        ),
+    },
 )
 
 baseline_runs = _table(

@@ -54,27 +54,33 @@ class Prepared:
         return family.complete(instance, self.narrowed.lift(assignment))
 
 
-def fits(family: ProblemFamily, instance: Instance, max_variables: int) -> bool:
-    """Whether the whole program encodes to at most ``max_variables`` variables."""
+def fits(family: ProblemFamily, instance: Instance, max_variables: int, wanted: str | None = None) -> bool:
+    """Whether the whole program encodes to at most ``max_variables`` variables, by the encoding as ``choose`` it.
+
+    Raises:
+        InputError: the encoding does not take the program.
+    """
     size = family.program_size(instance)
-    return size <= max_variables and size + _extra(family.model(instance), max_variables) <= max_variables
+    return size <= max_variables and size + _extra(family.model(instance), max_variables, wanted) <= max_variables
 
 
-def prepare(family: ProblemFamily, instance: Instance, max_variables: int, seed: int) -> Prepared:
+def prepare(
+    family: ProblemFamily, instance: Instance, max_variables: int, seed: int, wanted: str | None = None
+) -> Prepared:
     """Model an instance, narrow it so that it encodes to at most ``max_variables`` variables, encode it.
 
     What presolve knows of an unconstrained program is fixed first. Where even one variable needs more slack than there
-    is room for, that one is kept.
+    is room for, that one is kept. ``wanted`` is the encoding's name, as in ``choose``.
 
     Raises:
-        InputError: the instance's program cannot be encoded.
+        InputError: the instance's program cannot be encoded, or not so.
     """
     program = family.model(instance)
     n = len(program.cqm.variables)
-    if n + _extra(program, max_variables) <= max_variables:
+    if n + _extra(program, max_variables, wanted) <= max_variables:
         everything = np.zeros(n)
         whole = Reference(everything.astype(np.int8), everything, "not narrowed")
-        return encode(program, narrow(program, whole, n))
+        return encode(program, narrow(program, whole, n), wanted)
     reference, limit, record = family.reference(instance, program, seed), max_variables, None
     if not (program.cqm.constraints or program.higher):
         presolved = presolve(QuadraticForm.of(program.cqm))
@@ -84,35 +90,36 @@ def prepare(family: ProblemFamily, instance: Instance, max_variables: int, seed:
             presolved.record,
         )
     narrowed = narrow(program, reference, limit)
-    if len(narrowed.kept) + _extra(narrowed.program, max_variables) > max_variables:
-        narrowed = narrow(program, reference, _fitting(narrowed, reference, max_variables))
+    if len(narrowed.kept) + _extra(narrowed.program, max_variables, wanted) > max_variables:
+        narrowed = narrow(program, reference, _fitting(narrowed, reference, max_variables, wanted))
     if record is not None:
         narrowed.record["presolve"] = record
-    return encode(program, narrowed)
+    return encode(program, narrowed, wanted)
 
 
-def _extra(program: Program, max_variables: int) -> int:
+def _extra(program: Program, max_variables: int, wanted: str | None) -> int:
     """Variables that encoding adds; not asked where the program's own are too many already."""
     if len(program.cqm.variables) > max_variables:
         return 0
-    return registry.encoding(choose(program, None)).extra_variables(program)
+    return registry.encoding(choose(program, wanted)).extra_variables(program)
 
 
-def _fitting(narrowed: Narrowed, reference: Reference, max_variables: int) -> int:
+def _fitting(narrowed: Narrowed, reference: Reference, max_variables: int, wanted: str | None) -> int:
     """How many variables can be kept so that they fit together with what encoding adds; at least 1."""
     inner = Reference(reference.assignment[narrowed.kept], reference.priority[narrowed.kept], reference.method)
     fits, too_many = 1, len(narrowed.kept)
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
-        if middle + _extra(narrow(narrowed.program, inner, middle).program, max_variables) <= max_variables:
+        part = narrow(narrowed.program, inner, middle).program
+        if middle + _extra(part, max_variables, wanted) <= max_variables:
             fits = middle
         else:
             too_many = middle
     return fits
 
 
-def again(program: Program, kept: np.ndarray, fixed: np.ndarray) -> Prepared:
-    """Encode a program with a narrowing that was decided before.
+def again(program: Program, kept: np.ndarray, fixed: np.ndarray, encoding: str) -> Prepared:
+    """Encode a program with a narrowing and by an encoding that were decided before.
 
     Args:
         kept: int64 array of shape ``(q,)``, original variables that stay free.
@@ -120,16 +127,16 @@ def again(program: Program, kept: np.ndarray, fixed: np.ndarray) -> Prepared:
     """
     priority = np.zeros(len(fixed))
     priority[kept] = 1.0
-    return encode(program, narrow(program, Reference(fixed, priority, "as decided before"), len(kept)))
+    return encode(program, narrow(program, Reference(fixed, priority, "as decided before"), len(kept)), encoding)
 
 
-def encode(program: Program, narrowed: Narrowed, leg: Leg | None = None) -> Prepared:
-    """Encode with the first encoding that takes the program.
+def encode(program: Program, narrowed: Narrowed, wanted: str | None = None, leg: Leg | None = None) -> Prepared:
+    """Encode by the encoding as ``choose`` it.
 
     Raises:
-        InputError: none does.
+        InputError: as ``choose``.
     """
-    encoding = registry.encoding(choose(narrowed.program, None))
+    encoding = registry.encoding(choose(narrowed.program, wanted))
     return Prepared(program, narrowed, encoding.encode(narrowed.program), leg)
 
 

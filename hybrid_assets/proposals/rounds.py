@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid_assets import registry
+from hybrid_assets.encodings.samples import Shares, shares
 from hybrid_assets.problems.base import Instance, ProblemFamily, Solution
 from hybrid_assets.problems.landscape import random_bits
 from hybrid_assets.proposals.prepared import Prepared, again
@@ -96,7 +97,10 @@ class RoundResult:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A distinct sample with its completed solution; ``evidence`` where it is not simply that of its job."""
+    """A distinct sample with its completed solution, and what all raw shots of its job are like.
+
+    ``evidence`` is given where it is not simply that of its job.
+    """
 
     bits: str
     energy: float
@@ -104,6 +108,7 @@ class Candidate:
     solution: Solution
     round: int
     repetition: int
+    shares: Shares
     evidence: EvidenceClass | None = None
 
 
@@ -123,19 +128,34 @@ def candidates_of(
     """
     limit = limit or family.scored_candidates
     encoding = registry.encoding(prepared.encoded.encoding)
+    bits, counts = bits_of(samples), np.array([sample.count for sample in samples])
+    found = shares(encoding, prepared.narrowed.program, prepared.encoded, bits, counts)
     distinct: dict[bytes, tuple[SampleCount, np.ndarray, int]] = {}
-    for sample in sorted(samples, key=lambda s: (s.energy, s.bits)):
-        bits = np.frombuffer(sample.bits.encode(), dtype=np.uint8).astype(np.int8) - 48
-        assignment = encoding.decode(prepared.encoded, bits)
+    for k in sorted(range(len(samples)), key=lambda k: (samples[k].energy, samples[k].bits)):
+        sample, assignment = samples[k], encoding.decode(prepared.encoded, bits[k])
         known = distinct.get(assignment.tobytes())
         if known is None and len(distinct) == limit:
             continue
         first, _, count = known or (sample, assignment, 0)
         distinct[assignment.tobytes()] = (first, assignment, count + sample.count)
     return [
-        Candidate(first.bits, first.energy, count, prepared.solution(family, instance, assignment), round_, repetition)
+        Candidate(
+            first.bits,
+            first.energy,
+            count,
+            prepared.solution(family, instance, assignment),
+            round_,
+            repetition,
+            found,
+        )
         for first, assignment, count in distinct.values()
     ]
+
+
+def bits_of(samples: Sequence[SampleCount]) -> np.ndarray:
+    """Distinct read-outs as rows: int8, shape ``(m, q)``."""
+    text = "".join(sample.bits for sample in samples).encode()
+    return np.frombuffer(text, dtype=np.uint8).astype(np.int8).reshape(len(samples), -1) - 48
 
 
 def best_first(instance: Instance, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -197,7 +217,7 @@ def run_rounds(
             program = family.refine(instance, round_ + 1, ranked) if round_ + 1 < family.rounds else None
             if program is None:
                 break
-            prepared = again(program, first.narrowed.kept, first.narrowed.fixed)
+            prepared = again(program, first.narrowed.kept, first.narrowed.fixed, first.encoded.encoding)
             parent = envelope.digest
     return finished
 

@@ -199,4 +199,6 @@ def _row(
         "confidence_high": again.confidence_high,
         "confidence_unit": unit,
         "post_processing": str(candidate.solution.post_processing),
+        "feasible_mass": candidate.shares.feasible_mass,
+        "leakage": candidate.shares.leakage,
     }

@@ -20,8 +20,8 @@ from hybrid_assets.problems.base import Instance, ProblemFamily, Program, Soluti
 from hybrid_assets.problems.landscape import Block, Landscape, State, random_bits
 from hybrid_assets.proposals.arms import Answer
 from hybrid_assets.proposals.prepared import Prepared, encode
-from hybrid_assets.proposals.rounds import Candidate, RoundResult, candidates_of, counted
-from hybrid_assets.proposals.walk import Improvement, Walk, WalkSettings, more
+from hybrid_assets.proposals.rounds import Candidate, RoundResult, bits_of, candidates_of, counted
+from hybrid_assets.proposals.walk import Improvement, Walk, WalkSettings, more, places_of
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, PostProcessing, SampleCount
 
 #: Variables of a sub-program where seconds are the budget (a simulator's cost doubles with each), and where trips are.
@@ -47,6 +47,7 @@ class Plan:
         trips: trips at most.
         polish: whether a local descent follows each proposal that is taken.
         seed: of the walk.
+        encoding: of every trip's program that it takes; the others have what ``choose`` gives them.
     """
 
     size: int
@@ -55,6 +56,7 @@ class Plan:
     trips: int
     polish: bool
     seed: int
+    encoding: str | None = None
 
     @classmethod
     def of(
@@ -204,7 +206,9 @@ class Walking:
         program = side_by_side(blocks)
         n = len(program.cqm.variables)
         everything = Narrowed(program, np.arange(n, dtype=np.int64), np.zeros(n, dtype=np.int8), {})
-        return encode(program, everything, Leg(self.landscape, self.walk.origin, blocks))
+        wanted = self.plan.encoding
+        taken = wanted is not None and registry.encoding(wanted).accepts(program)
+        return encode(program, everything, wanted if taken else None, Leg(self.landscape, self.walk.origin, blocks))
 
     def take(self, samples: Sequence[SampleCount], round_: int, evidence: EvidenceClass) -> list[Candidate]:
         """Go on from a trip's samples; answers its candidates: the lowest read-outs, and what the walk made of them.
@@ -221,8 +225,7 @@ class Walking:
         here, answered = self.landscape.values(self.walk.state), self.walk.origin.weakest(evidence)
         found = [replace(c, evidence=answered) for c in read if not np.array_equal(c.solution.values, here)]
         rows = np.repeat(np.arange(len(samples)), [sample.count for sample in samples])
-        bits = np.array([list(sample.bits) for sample in samples]).astype(np.int8)
-        decoded = np.stack([encoding.decode(prepared.encoded, row) for row in bits])[rows]
+        decoded = np.stack([encoding.decode(prepared.encoded, row) for row in bits_of(samples)])[rows]
         known = len(self.walk.improvements)
         self.walk.take(
             [
@@ -234,7 +237,7 @@ class Walking:
             if step.evidence_class is not step.answered:
                 continue
             solution = _solution(self.family, self.instance, self.landscape, step.state, step.post_processing)
-            found.append(Candidate("", float("inf"), 0, solution, round_, 0, step.answered))
+            found.append(Candidate("", float("inf"), 0, solution, round_, 0, read[0].shares, step.answered))
         self.prepared = self._next()
         return found
 

@@ -106,7 +106,7 @@ def test_slack_counts_against_the_qubit_budget(n: int, limit: int, seed: int) ->
     assert found.encoded.bqm.num_variables <= limit
     kept = len(found.narrowed.kept)
     assert kept >= limit - 9 or kept == n
-    repeated = again(program, found.narrowed.kept, found.narrowed.fixed)
+    repeated = again(program, found.narrowed.kept, found.narrowed.fixed, found.encoded.encoding)
     assert repeated.encoded.digest == found.encoded.digest
 
 
@@ -133,7 +133,7 @@ def test_presolve_comes_before_narrowing_and_is_recorded() -> None:
     assert (found.narrowed.fixed[:19] == 1).all()
     assert (found.narrowed.kept >= 19).all()
     assert len(found.narrowed.kept) == 12
-    repeated = again(program, found.narrowed.kept, found.narrowed.fixed)
+    repeated = again(program, found.narrowed.kept, found.narrowed.fixed, found.encoded.encoding)
     assert repeated.encoded.digest == found.encoded.digest
 
 
