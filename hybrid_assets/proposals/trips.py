@@ -21,7 +21,7 @@ from hybrid_assets.problems.landscape import Block, Landscape, State, random_bit
 from hybrid_assets.proposals.arms import Answer
 from hybrid_assets.proposals.prepared import Prepared, encode
 from hybrid_assets.proposals.rounds import Candidate, RoundResult, bits_of, candidates_of, counted
-from hybrid_assets.proposals.walk import Improvement, Walk, WalkSettings, more, places_of
+from hybrid_assets.proposals.walk import Improvement, Walk, WalkSettings, more
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, PostProcessing, SampleCount
 
 #: Variables of a sub-program where seconds are the budget (a simulator's cost doubles with each), and where trips are.
