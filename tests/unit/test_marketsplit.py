@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hybrid_assets.problems.base import Instance
 from hybrid_assets.problems.conformance import source
 from hybrid_assets.problems.packing.marketsplit import MarketSplit
 from hybrid_assets.problems.source import SourceFile
+from hybrid_assets.solvers import split_halves
 from hybrid_assets.solvers.base import ClassicalSolver, SolveTask
 from hybrid_assets.solvers.split_annealing import SplitAnnealing
 from hybrid_assets.solvers.split_halves import SplitHalves
@@ -108,6 +110,25 @@ def test_pieces_and_prefixes_cover_all_bits(monkeypatch: pytest.MonkeyPatch) -> 
     instance = instance_of(text_of(matrix, matrix @ planted))
     found = SplitHalves().solve(SolveTask(FAMILY, instance), 60.0, 0)
     assert (found.status, found.objective) == ("optimal", 0)
+
+
+def test_a_thousand_rows_are_no_recursion() -> None:
+    found = list(split_halves._residuals(1_000, 1))
+    assert len(found) == 2_000
+    assert all(np.abs(residual).sum() == 1 for residual in found)
+
+
+def test_residuals_are_all_vectors_of_their_sum() -> None:
+    wanted = {v for v in product(range(-3, 4), repeat=3) if sum(map(abs, v)) == 3}
+    found = [tuple(residual.tolist()) for residual in split_halves._residuals(3, 3)]
+    assert len(found) == len(set(found))
+    assert set(found) == wanted
+
+
+def test_a_small_budget_keeps_few_sums() -> None:
+    matrix = np.random.default_rng(0).integers(0, 99, (6, 50))
+    kept = [split_halves._Halves(matrix, matrix.sum(axis=1) // 2, 0, budget).kept for budget in (0.0, 0.5, 20.0)]
+    assert kept == [0, 21, 25]
 
 
 def test_blocks_are_the_squared_residuals() -> None:
