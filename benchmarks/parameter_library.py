@@ -1,6 +1,6 @@
 """Trains the schedules that ``resources/circuits/library.json`` holds, on generated random problems alone.
 
-    .venv/bin/python -m benchmarks.parameter_library [--only CLASS] [--sizes 8 12 15] [--write]
+    .venv/bin/python -m benchmarks.parameter_library [--only CLASS] [--sizes 8 12] [--write]
 
 For each class of problems and each size, one schedule per depth 1 … 20 is trained on ``PROBLEMS`` problems of its own
 seeds. γ and β are Chebyshev polynomials of the layer's place with at most ``TERMS`` coefficients each, so that a
@@ -135,7 +135,7 @@ def entry(name: str, n: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--only", choices=CLASSES)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[8, 12, 15])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[8, 12])
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     stored = json.loads(Path(FILE).read_text()) if Path(FILE).exists() else []
