@@ -15,7 +15,7 @@ from hybrid_assets.proposals.replay import Frozen, drive, replay
 from resources.envelope import EvidenceClass
 from tests.conformance.test_landscapes import entries, read
 
-QUANTUM = ("qaoa", "qemcmc")
+QUANTUM = ("qaoa", "qemcmc", "rqaoa")
 #: Shots and circuits of an answer with 32 read-outs.
 CIRCUITS = {"qaoa": (32, 1), "marginals": (32, 1), "qemcmc": (32, 32)}
 
@@ -50,7 +50,11 @@ def test_an_answer_is_what_it_says(name: str, kind: str) -> None:
         assert np.allclose(answer.energies, asked.energies(answer.bits))
         assert asked.allowed(answer.bits).all()
         assert answer.seconds > 0
-        assert (answer.shots, answer.circuits) == CIRCUITS.get(name, (0, 0))
+        if name == "rqaoa":
+            # one circuit for each of the bits 6 to 5; fixing a group's one settles several bits at once
+            assert answer.shots == 16 * answer.circuits <= 32
+        else:
+            assert (answer.shots, answer.circuits) == CIRCUITS.get(name, (0, 0))
         assert answer.tuning_shots == answer.training_shots == 0
         assert (answer.evidence_class == EvidenceClass.SIMULATOR) == (name in QUANTUM)
         assert (answer.evaluations > 0) == (name != "none")

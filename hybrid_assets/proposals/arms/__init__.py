@@ -5,6 +5,7 @@ from __future__ import annotations
 from hybrid_assets.proposals.arms.annealing import Annealing
 from hybrid_assets.proposals.arms.base import Answer, ArmSettings, Proposer
 from hybrid_assets.proposals.arms.descent import Descent
+from hybrid_assets.proposals.arms.elimination import RecursiveQaoa, Reduction
 from hybrid_assets.proposals.arms.exact import Exact
 from hybrid_assets.proposals.arms.greedy import Greedy
 from hybrid_assets.proposals.arms.marginals import Marginals
@@ -18,5 +19,18 @@ __all__ = ["ARMS", "Answer", "ArmSettings", "Proposer"]
 #: Every arm by name: the quantum ones first, then their controls.
 ARMS: dict[str, type[Proposer]] = {
     arm.name: arm
-    for arm in (Qaoa, QuantumMetropolis, NoProposal, Uniform, Marginals, Metropolis, Descent, Greedy, Annealing, Exact)
+    for arm in (
+        Qaoa,
+        QuantumMetropolis,
+        RecursiveQaoa,
+        NoProposal,
+        Uniform,
+        Marginals,
+        Metropolis,
+        Reduction,
+        Descent,
+        Greedy,
+        Annealing,
+        Exact,
+    )
 }
