@@ -11,7 +11,7 @@ import dagster as dg
 from hybrid_assets.problems.base import Instance, ProblemFamily
 from hybrid_assets.proposals.prepared import fits
 from hybrid_assets.proposals.rounds import envelope_for
-from hybrid_assets.proposals.trips import Plan, has_higher_terms
+from hybrid_assets.proposals.trips import Plan, nature_of
 from hybrid_assets.request import Resolved
 from hybrid_assets.routes import jobs_of
 from resources.dispatcher import Dispatcher
@@ -70,8 +70,8 @@ def plan_of(family: ProblemFamily, instance: Instance, resolved: Resolved, dispa
     if resolved.backend in dispatcher.backend_names:
         parts = dispatcher.backend(resolved.backend).capabilities().parts
         by_trip = dispatcher.is_remote(resolved.backend)
-    higher = has_higher_terms(landscape, resolved.seed)
-    plan = Plan.of(limit, parts, by_trip, resolved.shots, resolved.trips, resolved.polish, resolved.seed, higher)
+    nature = nature_of(landscape, resolved.seed)
+    plan = Plan.of(limit, parts, by_trip, resolved.shots, resolved.trips, resolved.polish, resolved.seed, **nature)
     return replace(plan, encoding=resolved.encoding)
 
 

@@ -21,7 +21,7 @@ from hybrid_assets.problems.landscape import Block, Landscape, State, random_bit
 from hybrid_assets.proposals.arms import Answer
 from hybrid_assets.proposals.prepared import Prepared, encode
 from hybrid_assets.proposals.rounds import Candidate, RoundResult, bits_of, candidates_of, counted
-from hybrid_assets.proposals.walk import Improvement, Walk, WalkSettings, more
+from hybrid_assets.proposals.walk import Improvement, Walk, WalkSettings, more, places_of
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, PostProcessing, SampleCount
 
 #: Variables of a sub-program where seconds are the budget (a simulator's cost doubles with each), and where trips are.
@@ -69,6 +69,7 @@ class Plan:
         polish: bool,
         seed: int,
         higher: bool = False,
+        disjoint: bool = True,
     ) -> Plan:
         """The plan for a backend.
 
@@ -76,14 +77,16 @@ class Plan:
             max_variables: the largest payload, or the largest part of one.
             parts: independent parts that a payload may hold beside each other.
             by_trip: whether trips and money are the budget (a remote backend) rather than seconds.
-            higher: whether sub-programs have terms of degree 3 or 4: one more variable for every pair makes them
-                quadratic.
+            higher, disjoint: as ``nature_of`` the landscape's sub-programs; one more variable for every pair makes
+                terms of degree 3 and 4 quadratic.
         """
         size = min(LARGE if by_trip else SMALL, max_variables)
         while higher and size > 2 and size * (size + 1) // 2 > max_variables:
             size -= 1
         width = size * (size + 1) // 2 if higher else size
         batch = parts if parts > 1 else max(1, min(BATCH, max_variables // width)) if by_trip else 1
+        # of sub-programs that may meddle with each other a walk takes one
+        batch = batch if disjoint else 1
         return cls(size, batch, shots if batch == 1 else min(shots, MANY), trips, polish, seed)
 
     @property
@@ -168,11 +171,16 @@ def side_by_side(blocks: Sequence[Block]) -> Program:
     return Program(cqm, f"{len(blocks)} sub-program(s): {', '.join(block.kind for block in blocks)}", higher)
 
 
-def has_higher_terms(landscape: Landscape, seed: int) -> bool:
-    """Whether its sub-programs have terms of degree 3 and more, judged by the first of each neighbourhood."""
+def nature_of(landscape: Landscape, seed: int) -> dict[str, bool]:
+    """What its sub-programs are like, judged by the first of each neighbourhood: whether they have terms of degree 3
+    and more (``higher``), and whether they tell what they touch, so that several can be kept apart (``disjoint``)."""
     state, rng = landscape.start(seed), np.random.default_rng(seed)
-    blocks = (landscape.block(state, kind, SMALL, rng) for kind in landscape.kinds)
-    return any(block is not None and bool(block.higher) for block in blocks)
+    found = [landscape.block(state, kind, SMALL, rng) for kind in landscape.kinds]
+    blocks = [block for block in found if block is not None]
+    return {
+        "higher": any(bool(block.higher) for block in blocks),
+        "disjoint": all(places_of(block) is not None for block in blocks),
+    }
 
 
 class Walking:

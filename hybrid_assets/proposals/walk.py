@@ -171,12 +171,12 @@ class Walk:
                 self._bandit.empty(choice)
                 continue
             self.counts.evaluations += block.evaluations
-            places = _places(block)
+            places = places_of(block)
             if places is None or taken.isdisjoint(places.tolist()):
                 trip.append((block, choice))
                 taken.update(() if places is None else places.tolist())
                 missed = 0
-        self._joint = len(trip) > 1 and any(_places(block) is None for block, _ in trip)
+        self._joint = len(trip) > 1 and any(places_of(block) is None for block, _ in trip)
         self._trip, self._asked = trip, self.state
         return [block for block, _ in trip]
 
@@ -325,7 +325,7 @@ class Walk:
             self.improvements.append(self.origin)
 
 
-def _places(block: Block) -> np.ndarray | None:
+def places_of(block: Block) -> np.ndarray | None:
     """The positions that a block may change, where its move says so: itself an array of them, or with ``places``."""
     found = getattr(block.move, "places", block.move)
     return found if isinstance(found, np.ndarray) and found.dtype.kind == "i" and found.ndim == 1 else None

@@ -14,7 +14,7 @@ from hybrid_assets.proposals.trips import (
     CANDIDATES,
     Plan,
     Walking,
-    has_higher_terms,
+    nature_of,
     random_walk,
     side_by_side,
     walked,
@@ -179,6 +179,7 @@ def test_where_trips_are_the_budget_they_are_filled() -> None:
     assert Plan.of(16, 1, False, 1024, 24, True, 0) == Plan(8, 1, 1024, 24, True, 0)
     assert Plan.of(100, 1, True, 1024, 2, True, 0) == Plan(16, 6, 128, 2, True, 0)
     assert Plan.of(16, 64, False, 1024, 2, True, 0) == Plan(8, 64, 128, 2, True, 0)
+    assert Plan.of(16, 64, True, 1024, 2, True, 0, disjoint=False) == Plan(16, 1, 1024, 2, True, 0)
     # ten variables for four bits and their six pairs
     assert Plan.of(14, 1, True, 1024, 2, True, 0, higher=True) == Plan(4, 1, 1024, 2, True, 0)
     assert Plan.of(4, 1, False, 64, 24, False, 0) == Plan(4, 1, 64, 24, False, 0)
@@ -190,7 +191,7 @@ def test_terms_of_degree_four_are_seen_before_they_do_not_fit() -> None:
     instance = family.normalize(raw, family.options(), "barker")
     landscape = family.landscape(instance)
     assert landscape is not None
-    assert has_higher_terms(landscape, 0)
+    assert nature_of(landscape, 0)["higher"]
     plan = Plan.of(16, 1, False, 64, 3, True, 0, higher=True)
     walking = Walking(family, instance, plan)
     for _ in range(3):
@@ -200,4 +201,4 @@ def test_terms_of_degree_four_are_seen_before_they_do_not_fit() -> None:
     family, instance = graph()
     landscape = family.landscape(instance)
     assert landscape is not None
-    assert not has_higher_terms(landscape, 0)
+    assert nature_of(landscape, 0) == {"higher": False, "disjoint": True}
