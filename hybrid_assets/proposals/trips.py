@@ -303,7 +303,7 @@ def run_trips(
             break
         assert prepared.leg is not None
         started = time.perf_counter()
-        kinds = tuple(sorted(block.kind for block in prepared.leg.blocks))
+        kinds = tuple(sorted({block.kind for block in prepared.leg.blocks}))
         envelope = make(
             prepared=prepared,
             payload_ref=store(prepared.encoded.payload()),

@@ -1,5 +1,8 @@
 """Trips: blocks side by side, and a walk that every stage can repeat from what is stored."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +11,7 @@ from hybrid_assets import registry
 from hybrid_assets.problems.base import Instance, ProblemFamily
 from hybrid_assets.problems.landscape import Block, random_bits
 from hybrid_assets.problems.source import SourceFile
+from hybrid_assets.proposals.prepared import Prepared
 from hybrid_assets.proposals.rounds import counted
 from hybrid_assets.proposals.scoring import score
 from hybrid_assets.proposals.trips import (
@@ -16,6 +20,7 @@ from hybrid_assets.proposals.trips import (
     Walking,
     nature_of,
     random_walk,
+    run_trips,
     side_by_side,
     walked,
 )
@@ -164,6 +169,34 @@ def test_evidence_is_that_of_the_weakest_answer_in_it() -> None:
     assert set(later["evidence_class"]) == {"classical"}
     assert set(later["arm"]) == {"fallback"}
     assert set(later["backend"]) == {"heuristic"}
+
+
+def test_a_ramp_is_chosen_once_for_the_same_neighbourhoods() -> None:
+    """How many blocks each of them has in a trip does not matter: it differs from trip to trip."""
+    family, instance = graph(60, 1)
+    walking, rng = Walking(family, instance, Plan(4, 8, 10, 12, False, 3)), np.random.default_rng(0)
+    asked: list[tuple[frozenset[str], object]] = []
+
+    def make(prepared: Prepared, ramp_lengths: object, **_: object) -> Any:
+        assert prepared.leg is not None
+        asked.append((frozenset(block.kind for block in prepared.leg.blocks), ramp_lengths))
+        return SimpleNamespace(digest="")
+
+    def run(_: object) -> Any:
+        timings = SimpleNamespace(total=0.0)
+        samples = drawn(walking, 10, rng)
+        parameters = {"ramp_length": 4.0}
+        return SimpleNamespace(
+            samples=samples, parameters=parameters, timings=timings, evidence_class=EvidenceClass.SIMULATOR
+        )
+
+    assert run_trips(walking, make, run, lambda _: "", 60.0) is not None
+    assert len(asked) == 12
+    seen: set[frozenset[str]] = set()
+    for kinds, lengths in asked:
+        assert lengths == ((4.0,) if kinds in seen else None)
+        seen.add(kinds)
+    assert len(seen) < 12
 
 
 def test_the_control_walks_by_itself_under_the_same_plan() -> None:
