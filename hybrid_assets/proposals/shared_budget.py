@@ -205,7 +205,9 @@ def _solve(ledger: _Ledger, until: float, seed: int) -> None:
     task, names = SolveTask(ledger.family, ledger.instance), list(ledger.family.baselines(ledger.instance))
     ranking: list[tuple[float, float, int, str]] = []
     for k, name in enumerate(names):
-        granted = (until * LOOK - ledger.elapsed) / (len(names) - k)
+        # whoever overdraws (a large model to build) takes it from the leader's time, not from the next one's look
+        fair, left = until * LOOK / len(names), (until * LOOK - ledger.elapsed) / (len(names) - k)
+        granted = min(max(fair, left), until - ledger.elapsed)
         if ledger.closed or granted < SHORTEST:
             break
         result = _run(ledger, task, name, granted, seed)

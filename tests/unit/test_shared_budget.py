@@ -124,6 +124,17 @@ def test_whoever_has_said_everything_does_not_go_on(arranged: Arranged) -> None:
     assert given[0].seconds == pytest.approx(10)
 
 
+def test_an_overdraft_is_the_leaders_loss(arranged: Arranged) -> None:
+    """A first solver that takes five times its share leaves the next ones their look, and the clock its end."""
+    good, poor, clock = by_cut(*read("maxcut", GRAPH))[0], cut(0), Clock()
+    first, second = Stub("first", clock, poor, spends=5.0), Stub("second", clock, good)
+    family, instance, _, given = arranged(clock, first, second)
+    found = share(family, instance, 40.0, 0)
+    assert names(found) == ["first", "second", "second", "qaoa"]
+    assert [asked for asked, _ in second.asked] == pytest.approx([4.5, 30 - 5 * 4.5 - 4.5])
+    assert given[0].seconds == pytest.approx(10)
+
+
 def test_a_proof_ends_everything(arranged: Arranged) -> None:
     good, clock = by_cut(*read("maxcut", GRAPH))[0], Clock()
     later = Stub("later", clock, None)
