@@ -22,7 +22,7 @@ test: setup-dev
 
 bench: setup-dev
 	for name in imports overhead burst publish_readers ledger warm_worker dispatch statevector_kernel; do .venv/bin/python -m benchmarks.$$name || exit 1; done
-	$(if $(HYBRID_INSTANCES),.venv/bin/python -m benchmarks.quality --replay 200,@echo "quality: left out, HYBRID_INSTANCES names no folder of instances")
+	$(if $(HYBRID_INSTANCES),.venv/bin/python -m benchmarks.quality --replay 100,@echo "quality: left out, HYBRID_INSTANCES names no folder of instances")
 
 lint: setup-dev
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
