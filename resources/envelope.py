@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION: Final = "2"
-#: Algorithms that are QAOA circuits with the X mixer.
+#: Algorithms that are QAOA circuits.
 QAOA: Final = ("qaoa-ramp", "qaoa-trained", "qaoa-library")
 #: Below this estimated success probability a result is labelled noise-dominated.
 NOISE_DOMINATED: Final = 0.05
@@ -127,8 +127,18 @@ class Algorithm(Frozen):
     #: where angles are chosen: on the backend where it can be asked again and again, or on the local kernel in any case
     tuning: Literal["device", "local"] = "device"
     seed: int = Field(default=0, ge=0, lt=2**32)
+    #: disjoint groups of variables of which every read-out has exactly one at 1; energies say nothing outside. They ask
+    #: for XY mixers on W states
+    groups: tuple[tuple[int, ...], ...] = ()
     compilation: Compilation = Compilation()
     mitigation: Mitigation = Mitigation()
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Algorithm:
+        members = [variable for group in self.groups for variable in group]
+        if len(set(members)) < len(members) or not all(self.groups) or min(members, default=0) < 0:
+            raise ValueError("groups must be disjoint, not empty, and name variables from 0")
+        return self
 
 
 class JobEnvelope(Frozen):

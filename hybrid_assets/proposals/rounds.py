@@ -68,6 +68,7 @@ def envelope_for(
                 "depth": resolved.depth,
                 "shots": resolved.shots,
                 "seed": (resolved.seed + 1009 * repetition + round_) % 2**32,
+                "groups": tuple(tuple(group) for group in prepared.encoded.detail.get("groups", ())),
                 **({"ramp_lengths": ramp_lengths} if ramp_lengths else {}),
             }
         ),

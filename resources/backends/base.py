@@ -43,6 +43,7 @@ class Capabilities:
         parts: independent parts that a payload may hold where each is run apart, of up to ``max_variables`` each; 1:
             all variables count together.
         mitigation: names of ``Mitigation``'s fields that it offers.
+        mixers: ``x``, and ``xy`` where it keeps an algorithm's ``groups``.
     """
 
     evidence_class: EvidenceClass
@@ -59,6 +60,7 @@ class Capabilities:
     batch: int = 1
     parts: int = 1
     mitigation: tuple[str, ...] = ()
+    mixers: tuple[str, ...] = ("x",)
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,11 @@ class QuantumBackend(ABC):
             raise BackendError(
                 f"backend {self.name} takes at most {can.max_variables * can.parts} variables, the job has "
                 f"{envelope.payload_variables}",
+                FailureClass.CAPABILITY,
+            )
+        if envelope.algorithm.groups and "xy" not in can.mixers:
+            raise BackendError(
+                f"backend {self.name} does not keep the encoding's groups of exactly one 1 (it offers no XY mixer)",
                 FailureClass.CAPABILITY,
             )
         asked_for = sorted(name for name, value in envelope.algorithm.mitigation if value)

@@ -205,6 +205,18 @@ class BackendConformance:
         for algorithm in self.algorithms(backend):
             self._refused(backend, payload, envelope_for(backend, payload, algorithm), payload_variables=size)
 
+    def test_groups_are_kept_or_refused(self) -> None:
+        """Every read-out has exactly one 1 in each group, or the job is refused (``capability``)."""
+        backend, payload = self.backend(), asymmetric_problem(5, seed=2)
+        groups = ((0, 2, 4), (1, 3))
+        for algorithm in self.algorithms(backend, groups=groups):
+            if "xy" not in backend.capabilities().mixers:
+                self._refused(backend, payload, envelope_for(backend, payload, algorithm))
+                continue
+            for sample in self.solve(backend, payload, algorithm).samples:
+                ones = [sum(sample.bits[k] == "1" for k in group) for group in groups]
+                assert ones == [1] * len(groups), f"read-out {sample.bits} is outside the groups"
+
     def test_what_it_does_not_offer_is_refused(self) -> None:
         """Unknown algorithms and job kinds are refused with class ``capability``."""
         backend, payload = self.backend(), asymmetric_problem(2, seed=6)

@@ -120,7 +120,7 @@ class GateSimulator(LocalBackend):
         algorithm = envelope.algorithm
         started = time.perf_counter()
         ising = Ising.from_bqm(payload)
-        structure = ising.structure(algorithm.depth)
+        structure = ising.structure(algorithm.depth, algorithm.groups)
         template = self.template(structure)
         compiled = time.perf_counter()
         terms = len(ising.fields) + len(ising.edges)

@@ -15,7 +15,7 @@ import numpy as np
 from resources.backends.base import Capabilities, Estimate, package_version
 from resources.backends.gate_simulator import GateSimulator
 from resources.circuits.diagonal_template import DiagonalTemplate
-from resources.circuits.ising import Structure, components
+from resources.circuits.ising import Structure
 from resources.circuits.statevector import Precision
 from resources.circuits.templates import Template
 from resources.envelope import JobEnvelope
@@ -64,8 +64,8 @@ class Statevector(GateSimulator):
         return {"precision": self.precision}
 
     def capabilities(self) -> Capabilities:
-        """Parts of at most ``max_qubits`` variables each."""
-        return replace(super().capabilities(), parts=PARTS)
+        """Parts of at most ``max_qubits`` variables each; groups are kept."""
+        return replace(super().capabilities(), parts=PARTS, mixers=("x", "xy"))
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
         """As of one part that is as large as the payload, or as the largest that is taken."""
@@ -78,7 +78,7 @@ class Statevector(GateSimulator):
         Raises:
             BackendError: class ``capability``, when a part is too large.
         """
-        largest = max(map(len, components(structure.variables, structure.edges)))
+        largest = max(map(len, structure.parts))
         if largest > self.max_qubits:
             raise BackendError(
                 f"backend {self.name} takes parts of at most {self.max_qubits} coupled variables, the job has one of "

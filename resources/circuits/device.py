@@ -18,7 +18,7 @@ import numpy as np
 
 from resources.circuits.checkpoint import resumable
 from resources.circuits.diagonal_template import DiagonalTemplate
-from resources.circuits.ising import Ising, Structure, components
+from resources.circuits.ising import Ising, Structure
 from resources.circuits.qaoa import Angles, choose_angles, untuned
 from resources.circuits.schedules import MIXER_RAMP
 from resources.circuits.templates import logical_circuit, swap_network
@@ -60,7 +60,8 @@ def tune(payload: dimod.BinaryQuadraticModel, ising: Ising, algorithm: Algorithm
         One γ and one β per layer; bind them with ``Prepared.bind(ising.angles(γ[None], β[None])[0])``. ``shots`` and
         ``circuits`` were spent here, not on the device.
     """
-    largest = max(map(len, components(ising.variables, ising.edges)))
+    structure = ising.structure(algorithm.depth, algorithm.groups)
+    largest = max(map(len, structure.parts))
     if largest > TUNED_QUBITS:
         taken = untuned(ising, algorithm)
         record = taken.record | {
@@ -69,7 +70,7 @@ def tune(payload: dimod.BinaryQuadraticModel, ising: Ising, algorithm: Algorithm
             "mixer_ramp": MIXER_RAMP,
         }
         return Angles(taken.gammas, taken.betas, record)
-    template = DiagonalTemplate(ising.structure(algorithm.depth))
+    template = DiagonalTemplate(structure)
     broadcast = largest <= _BROADCAST_QUBITS and deadline - time.perf_counter() > 1.0
     with resumable("local kernel", payload, algorithm) as checkpoint:
         chosen = choose_angles(payload, ising, template, algorithm, deadline, None, checkpoint, broadcast)

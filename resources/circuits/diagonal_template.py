@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resources.circuits.ising import Structure, components
-from resources.circuits.statevector import Diagonal, Precision, bits_of, evolve
+from resources.circuits.ising import Structure
+from resources.circuits.statevector import Diagonal, Mixer, Precision, bits_of, evolve
 from resources.failures import BackendError, FailureClass
 
 #: Layers' angles that differ from multiples of each other by more than this share are no schedule of one cost.
@@ -20,6 +20,9 @@ _TOLERANCE = 1e-9
 @dataclass(frozen=True)
 class DiagonalTemplate:
     """QAOA of one cost under a schedule; ``depth`` and ``two_qubit_gates`` are those of the circuit in H, RZ, RZZ, RX.
+
+    In groups, W states are prepared by halving (two two-qubit gates for every member but one, two layers for every
+    doubling), and rotations by XX+YY take the place of RX.
 
     Attributes:
         structure: shape of the problem.
@@ -33,17 +36,27 @@ class DiagonalTemplate:
     def depth(self) -> int:
         """Layers of gates, each gate as early as its qubits are free."""
         ready = np.ones(self.structure.variables, dtype=int)
+        alone = np.ones(self.structure.variables, dtype=bool)
+        for group in self.structure.groups:
+            ready[list(group)] = max(1, 2 * (len(group) - 1).bit_length())
+            alone[list(group)] = False
         for _ in range(self.structure.depth):
             ready[list(self.structure.fields)] += 1
-            for i, j in self.structure.edges:
-                ready[i] = ready[j] = max(ready[i], ready[j]) + 1
-            ready += 1
+            for pairs in (self.structure.edges, self._mixer.pairs):
+                for i, j in pairs:
+                    ready[i] = ready[j] = max(ready[i], ready[j]) + 1
+            ready[alone] += 1
         return int(ready.max())
 
     @property
+    def _mixer(self) -> Mixer:
+        return Mixer(self.structure.groups)
+
+    @property
     def two_qubit_gates(self) -> int:
-        """One a coupling and layer."""
-        return self.structure.depth * len(self.structure.edges)
+        """One a coupling and layer; in groups also those of the start state and of the mixer."""
+        start = sum(2 * (len(group) - 1) for group in self.structure.groups)
+        return start + self.structure.depth * (len(self.structure.edges) + len(self._mixer.pairs))
 
     def sample(self, angles: np.ndarray, shots: int, seed: int) -> np.ndarray:
         """As ``Template.sample``.
@@ -62,10 +75,12 @@ class DiagonalTemplate:
         bits = np.empty((len(angles), shots, n), dtype=np.int8)
         linear, couplings = self._terms(0.5 * largest)
         # what is not coupled stays a product: its parts are evolved and read out apart
-        for part in components(n, self.structure.edges):
+        for part in self.structure.parts:
+            place = {int(variable): k for k, variable in enumerate(part)}
+            mixer = Mixer(tuple(tuple(place[v] for v in g) for g in self.structure.groups if g[0] in place))
             diagonal = Diagonal.of(linear[part], couplings[np.ix_(part, part)])
             for row in range(len(angles)):
-                state = evolve(diagonal, gammas[row] * diagonal.scale, betas[row], precision=self.precision)
+                state = evolve(diagonal, gammas[row] * diagonal.scale, betas[row], mixer, precision=self.precision)
                 bits[row][:, part] = bits_of(state.sample(shots, rng), len(part))
         return bits
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,12 +27,14 @@ class Structure:
         fields: qubits with a non-zero field, ascending.
         edges: coupled pairs (i < j), in the order in which their gates are applied.
         depth: number of QAOA layers.
+        groups: disjoint groups of qubits of which the mixer keeps exactly one at 1.
     """
 
     variables: int
     fields: tuple[int, ...]
     edges: tuple[tuple[int, int], ...]
     depth: int
+    groups: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
     def complete(cls, variables: int, depth: int) -> Structure:
@@ -44,6 +46,11 @@ class Structure:
     def parameters(self) -> int:
         """Free angles: per layer one per field, one per edge and one for the mixer, in this order."""
         return self.depth * (len(self.fields) + len(self.edges) + 1)
+
+    @property
+    def parts(self) -> list[np.ndarray]:
+        """Qubits that evolve independently of the others, as ``components``; a group stays together."""
+        return components(self.variables, [*self.edges, *(pair for g in self.groups for pair in pairwise(g))])
 
 
 @dataclass(frozen=True)
@@ -102,9 +109,9 @@ class Ising:
         constant C. Parts evolve on their own, so that angles that suit one suit a program of many like it."""
         return float(np.sqrt((np.sum(self.h**2) + np.sum(self.couplings**2)) / self.parts)) or 1.0
 
-    def structure(self, depth: int) -> Structure:
-        """The shape of this problem's circuit with ``depth`` layers."""
-        return Structure(self.variables, self.fields, self.edges, depth)
+    def structure(self, depth: int, groups: tuple[tuple[int, ...], ...] = ()) -> Structure:
+        """The shape of this problem's circuit with ``depth`` layers whose mixer keeps ``groups``."""
+        return Structure(self.variables, self.fields, self.edges, depth, groups)
 
     def angles(self, gammas: np.ndarray, betas: np.ndarray) -> np.ndarray:
         """Rotation angles of the circuit's free parameters.

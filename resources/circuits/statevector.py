@@ -113,21 +113,28 @@ class Mixer:
         if len(set(members)) < len(members) or not all(self.groups):
             raise ValueError("groups must be disjoint and not empty")
 
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Pairs in the order in which they turn."""
+        found: list[tuple[int, int]] = []
+        for group in self.groups:
+            k = len(group)
+            found += [(group[i], group[i + 1]) for first in (0, 1) for i in range(first, k - 1, 2)]
+            found += [(group[-1], group[0])] if k > 2 else []
+        return found
+
 
 @lru_cache(maxsize=256)
 def _ring(groups: tuple[tuple[int, ...], ...], variables: int) -> tuple[np.ndarray, np.ndarray]:
     """Each variable's group (−1 outside), shape ``(variables,)``, and the pairs in the order in which they turn, shape
     ``(m, 2)``; both int64."""
-    pairs: list[tuple[int, int]] = []
+    mixer = Mixer(groups)
     group_of = np.full(variables, -1, dtype=np.int64)
-    for index, group in enumerate(Mixer(groups).groups):
-        k = len(group)
-        pairs += [(group[i], group[i + 1]) for first in (0, 1) for i in range(first, k - 1, 2)]
-        pairs += [(group[-1], group[0])] if k > 2 else []
+    for index, group in enumerate(groups):
         if min(group) < 0 or max(group) >= variables:
             raise ValueError(f"group {group} names a variable that is not in 0 … {variables - 1}")
         group_of[list(group)] = index
-    return group_of, np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return group_of, np.array(mixer.pairs, dtype=np.int64).reshape(-1, 2)
 
 
 @dataclass(frozen=True, eq=False)

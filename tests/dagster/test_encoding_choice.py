@@ -53,6 +53,28 @@ def test_trips_that_it_does_not_take_have_the_usual_one(platform: Platform) -> N
     assert json.loads(row["narrowing"])["walk"]["encoding"] == "domain-wall"
 
 
+def test_groups_reach_the_simulator_that_keeps_them(platform: Platform) -> None:
+    key = platform.landed(SMALL, "groups.dat", family="qap", encoding="one-hot-xy", backend="statevector")
+    assert platform.run(key).problem is None
+    row = platform.rows("encoded_problems", key).iloc[0]
+    assert (row["encoding"], row["preparation_depth"]) == ("one-hot-xy", 4)
+    candidates = platform.rows("scored_candidates", key)
+    quantum, control = (candidates[candidates["arm"] == arm].iloc[0] for arm in ("quantum", "random_control"))
+    assert quantum["leakage"] == control["leakage"] == 0.0
+    # rows are kept, so that of 27 states in the groups 6 are feasible; of 512 it would be 6 too
+    assert quantum["feasible_mass"] > 6 / 27
+    assert control["feasible_mass"] == 1.0
+
+
+def test_who_cannot_keep_groups_is_passed_by_with_the_reason(platform: Platform) -> None:
+    key = platform.landed(SMALL, "refused.dat", family="qap", encoding="one-hot-xy", backend="aer")
+    assert platform.run(key).problem is None
+    (job,) = platform.dispatcher.ledger.jobs(instance=key)
+    (hop,) = json.loads(job.fallback_path)
+    assert (hop["backend"], hop["failure_class"], job.backend) == ("aer", "capability", "statevector")
+    assert hop["reason"].startswith("backend aer does not keep the encoding's groups of exactly one 1")
+
+
 def test_one_that_does_not_take_the_program_ends_the_run_with_a_sentence(platform: Platform) -> None:
     outcome = platform.run(platform.landed(name="no-groups.mc", encoding="domain-wall"))
     assert outcome.failure_class == "input"
@@ -61,6 +83,6 @@ def test_one_that_does_not_take_the_program_ends_the_run_with_a_sentence(platfor
 
 
 def test_an_unknown_one_is_refused_before_anything_is_stored(platform: Platform) -> None:
-    with pytest.raises(InputError, match="no encoding is registered as 'bricks'; use one of adaptive, .*penalty"):
+    with pytest.raises(InputError, match=r"no encoding is registered as 'bricks'; use one of adaptive, .*penalty"):
         platform.landed(name="unknown.mc", encoding="bricks")
     assert platform.dispatcher.ledger.landing("maxcut.unknown") is None

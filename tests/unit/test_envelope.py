@@ -79,6 +79,7 @@ ALGORITHM: dict[str, Any] = {
     "cvar_alpha": 0.2,
     "tuning": "local",
     "seed": 1,
+    "groups": ((0, 1),),
     "compilation": Compilation(optimization_level=3),
     "mitigation": Mitigation(readout=True),
 }
