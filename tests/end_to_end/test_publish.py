@@ -95,6 +95,8 @@ CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "calibration": '{"time": "2026-01-02T03:04:05+00:00"}',
     },
     ("quantum_samples", "pending"): {"cached": True},
+    # a walk whose last trip built on what another backend had answered
+    ("quantum_samples", "fresh"): {"backend": "statevector"},
     **{
         ("control_audit", instance.split(".")[1]): {
             "sequence": number,
@@ -143,6 +145,15 @@ def published(lake: Lake, place: Path) -> Callable[[str], list[tuple[Any, ...]]]
 
     assert query("select distinct publication_id from publication") == [(publication,)]
     return query
+
+
+def test_trajectories_keep_a_candidate_that_has_an_earlier_answers_backend(
+    published: Callable[[str], list[tuple[Any, ...]]],
+) -> None:
+    found = published(
+        "select distinct proposer, seconds from trajectories where instance = 'maxcut.fresh' and step = 1"
+    )
+    assert "aer" in dict(found)
 
 
 def test_a_fresh_process_selects_from_every_relation(

@@ -12,7 +12,7 @@ clocked as (
 ),
 
 finished as (
-    select instance, round, backend, max(elapsed) as elapsed from clocked group by all
+    select instance, round, max(elapsed) as elapsed from clocked group by all
 ),
 
 proposed as (
@@ -27,7 +27,8 @@ proposed as (
         arg_min(c.post_processing, c.rank) as post_processing,
         c.is_current
     from {{ ref('candidates') }} as c
-    inner join finished as f on f.instance = c.instance and f.round = c.round and f.backend = c.backend
+    -- a candidate of a walk may have the weaker evidence, and the backend, of an earlier round's answer
+    inner join finished as f on f.instance = c.instance and f.round = c.round
     where c.feasible and c.arm != 'random_control'
     group by c.instance, c.family, c.arm, c.backend, f.elapsed, c.is_current
 ),
