@@ -147,6 +147,13 @@ class Evaluation:
         return not self.violations
 
 
+def no_bits(values: np.ndarray) -> dict[str, float]:
+    """The violation of families whose values are bits: how many of them are neither 0 nor 1; empty if none."""
+    given = np.asarray(values)
+    count = int(np.count_nonzero((given != 0) & (given != 1)))
+    return {"values that are no bits": float(count)} if count else {}
+
+
 @dataclass(frozen=True)
 class Solution:
     """A solution in the family's own terms.

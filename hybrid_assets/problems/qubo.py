@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_assets.plots import small_figure
-from hybrid_assets.problems.base import Evaluation, FamilyOptions, Instance, Sense
+from hybrid_assets.problems.base import Evaluation, FamilyOptions, Instance, Sense, no_bits
 from hybrid_assets.problems.coordinate import (
     COO_HEADER,
     DIMOD_MAGIC,
@@ -134,8 +134,8 @@ class Qubo(UnconstrainedFamily):
         return Quadratic(sign * q.linear, q.rows, q.cols, sign * q.values, sign * q.offset)
 
     def evaluate(self, instance: Instance, values: np.ndarray) -> Evaluation:
-        """x'Qx plus the offset, in the file's own terms."""
-        return Evaluation(_polynomial(instance).at(values))
+        """x'Qx plus the offset, in the file's own terms; violation ``values that are no bits``."""
+        return Evaluation(_polynomial(instance).at(values), no_bits(values))
 
     def plot_instance(self, instance: Instance) -> Figure:
         """The matrix as a heat map."""

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid_assets.problems.base import Instance
+from hybrid_assets.problems.base import Instance, ProblemFamily
 from hybrid_assets.problems.conformance import source
 from hybrid_assets.problems.graphs.maxcut import MaxCut
 from hybrid_assets.problems.landscape import random_bits
 from hybrid_assets.problems.packing.knapsack import Knapsack
 from hybrid_assets.problems.packing.knapsack_bag import Bag, Items
+from hybrid_assets.problems.packing.marketsplit import MarketSplit
+from hybrid_assets.problems.qubo import Qubo
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.solvers.base import SolveTask
 from hybrid_assets.solvers.knapsack_dp import KnapsackDp
@@ -54,6 +56,24 @@ def test_single() -> None:
     over = FAMILY.evaluate(instance, np.array([1, 0, 1, 0]))
     assert over.objective == 23
     assert over.violations == {"capacity-1": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        (FAMILY, SINGLE),
+        (MarketSplit(), "1 4\n4 3 2 5 7\n"),
+        (MaxCut(), "4 3\n1 2 1\n2 3 1\n3 4 1\n"),
+        (Qubo(), "4 3\n1 1 -3\n2 3 2\n4 4 -1\n"),
+    ],
+    ids=lambda given: given.name if isinstance(given, ProblemFamily) else "",
+)
+def test_what_is_neither_0_nor_1_is_no_bit(family: ProblemFamily, text: str) -> None:
+    # 0.9 of an item has its value and, cut off, no weight
+    instance = family.normalize(family.read(source(text.encode()))[0], family.options(), "b")
+    assert family.evaluate(instance, np.array([1.0, 0.0, 0.0, 0.0])).feasible
+    found = family.evaluate(instance, np.array([0.9, 2.0, 0.0, 1.0]))
+    assert found.violations["values that are no bits"] == 2
 
 
 def test_several_instances_with_decimals() -> None:

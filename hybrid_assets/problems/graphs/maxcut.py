@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hybrid_assets.plots import small_figure
-from hybrid_assets.problems.base import Evaluation, FamilyOptions, Instance
+from hybrid_assets.problems.base import Evaluation, FamilyOptions, Instance, no_bits
 from hybrid_assets.problems.coordinate import Lines, Triplets, families_of
 from hybrid_assets.problems.source import SourceFile
 from hybrid_assets.problems.unconstrained import Quadratic, UnconstrainedFamily, draw_matrix
@@ -104,9 +104,9 @@ class MaxCut(UnconstrainedFamily):
         return Quadratic(-degree, a["rows"], a["cols"], 2 * a["values"], 0.0)
 
     def evaluate(self, instance: Instance, values: np.ndarray) -> Evaluation:
-        """Total weight of the edges between the sides."""
+        """Total weight of the edges between the sides; violation ``values that are no bits``."""
         a, side = instance.arrays, np.asarray(values)
-        return Evaluation(float(a["values"][side[a["rows"]] != side[a["cols"]]].sum()))
+        return Evaluation(float(a["values"][side[a["rows"]] != side[a["cols"]]].sum()), no_bits(side))
 
     def plot_instance(self, instance: Instance) -> Figure:
         """The graph, or above 120 nodes its adjacency matrix."""

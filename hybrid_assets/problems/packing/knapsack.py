@@ -25,6 +25,7 @@ from hybrid_assets.problems.base import (
     Program,
     Reference,
     Solution,
+    no_bits,
 )
 from hybrid_assets.problems.number_text import MAX_DECIMALS, scaled
 from hybrid_assets.problems.packing import knapsack_files
@@ -152,11 +153,12 @@ class Knapsack(ProblemFamily):
         return Program(cqm, "negated value")
 
     def evaluate(self, instance: Instance, values: np.ndarray) -> Evaluation:
-        """Total value; violations ``capacity-r`` in the file's units (r from 1)."""
+        """Total value; violations ``capacity-r`` in the file's units (r from 1), ``values that are no bits``."""
         a, x = instance.arrays, np.asarray(values, dtype=np.float64)
         objective = float(a["values"] @ x + a["pairs"] @ (x[a["rows"]] * x[a["cols"]]))
         excess = (a["weights"] @ np.asarray(values).astype(np.int64) - a["capacities"]) / a["scales"]
-        return Evaluation(objective, {f"capacity-{r + 1}": float(e) for r, e in enumerate(excess) if e > 0})
+        over = {f"capacity-{r + 1}": float(e) for r, e in enumerate(excess) if e > 0}
+        return Evaluation(objective, over | no_bits(x))
 
     def complete(self, instance: Instance, assignment: np.ndarray) -> Solution:
         """The items chosen; while a capacity is exceeded, the one with the least value per excess weight is dropped."""

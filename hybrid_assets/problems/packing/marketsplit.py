@@ -28,6 +28,7 @@ from hybrid_assets.problems.base import (
     Program,
     Reference,
     Solution,
+    no_bits,
 )
 from hybrid_assets.problems.number_text import MAX_ROWS, Words
 from hybrid_assets.problems.source import SourceFile
@@ -142,9 +143,9 @@ class MarketSplit(ProblemFamily):
         return Program(cqm, "sum of squared residuals (proxy)")
 
     def evaluate(self, instance: Instance, values: np.ndarray) -> Evaluation:
-        """Σ |Ax − b|; every choice of bits is feasible."""
+        """Σ |Ax − b|; every choice of bits is feasible (violation ``values that are no bits``)."""
         residual = instance.arrays["matrix"] @ np.asarray(values).astype(np.int64) - instance.arrays["targets"]
-        return Evaluation(float(np.abs(residual).sum()))
+        return Evaluation(float(np.abs(residual).sum()), no_bits(values))
 
     def complete(self, instance: Instance, assignment: np.ndarray) -> Solution:
         """The bits themselves."""
