@@ -203,7 +203,7 @@ def share(
 def _solve(ledger: _Ledger, until: float, seed: int) -> None:
     """The baselines' part of the budget, which ends at ``until`` seconds."""
     task, names = SolveTask(ledger.family, ledger.instance), list(ledger.family.baselines(ledger.instance))
-    ranking: list[tuple[float, float, int, str]] = []
+    ranking: list[tuple[float, float, int, str, float]] = []
     for k, name in enumerate(names):
         # whoever overdraws (a large model to build) takes it from the leader's time, not from the next one's look
         fair, left = until * LOOK / len(names), (until * LOOK - ledger.elapsed) / (len(names) - k)
@@ -215,11 +215,13 @@ def _solve(ledger: _Ledger, until: float, seed: int) -> None:
             # it has said what it can
             continue
         worth = math.inf if result.objective is None else ledger.sign * result.objective
-        ranking.append((worth, result.trajectory[-1][0] if result.trajectory else math.inf, k, name))
-    for *_, name in sorted(ranking):
+        soon = result.trajectory[-1][0] if result.trajectory else math.inf
+        ranking.append((worth, soon, k, name, ledger.parts[-1].seconds - granted))
+    for *_, name, overdraft in sorted(ranking):
         granted = until - ledger.elapsed
-        if ledger.closed or granted < SHORTEST:
-            break
+        # not worth a start that would take longer than the search
+        if ledger.closed or granted < max(SHORTEST, overdraft):
+            continue
         _run(ledger, task, name, granted, seed + 1)
 
 

@@ -134,6 +134,13 @@ def test_an_overdraft_is_the_leaders_loss(arranged: Arranged) -> None:
     assert [asked for asked, _ in second.asked] == pytest.approx([4.5, 30 - 5 * 4.5 - 4.5])
     assert given[0].seconds == pytest.approx(10)
 
+    # 7 s are left for the leader, who overdrew by 18: they are the proposals'
+    heavy, other = Stub("heavy", clock, good, spends=5.0), Stub("other", clock, None, spends=0.1)
+    family, instance, _, given = arranged(clock, heavy, other)
+    found = share(family, instance, 40.0, 0)
+    assert names(found) == ["heavy", "other", "qaoa"]
+    assert given[0].seconds == pytest.approx(40 - 5 * 4.5 - 0.45)
+
 
 def test_a_proof_ends_everything(arranged: Arranged) -> None:
     good, clock = by_cut(*read("maxcut", GRAPH))[0], Clock()
