@@ -64,7 +64,7 @@ class Point:
         feasible: whether it is the cost of a feasible solution.
         evidence_class: of who proposed the bits that made it.
         post_processing: the most that was done to bits on the way to it.
-        proposer: name of the arm; ``start`` for the first point.
+        proposer: name of the arm; ``start`` before it has answered anything: of the first point and its polish.
     """
 
     seconds: float
@@ -126,7 +126,7 @@ def search(
         now = time.perf_counter() - began
         for k in range(len(points), len(walk.improvements)):
             found = walk.improvements[k]
-            name = proposer.name if k else "start"
+            name = "start" if found.answered is None else proposer.name
             points.append(
                 Point(now, found.state.cost, found.state.feasible, found.evidence_class, found.post_processing, name)
             )

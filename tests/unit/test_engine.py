@@ -163,6 +163,16 @@ def test_what_chance_and_polish_alone_have_made_is_classical() -> None:
     assert {improvement.answered for improvement in shaken} == {proposed.answered}
 
 
+def test_what_polish_makes_of_the_start_is_no_proposers() -> None:
+    landscape = graph(60, 200)
+    worst = landscape.state_of(np.zeros(60))
+    found = search(landscape, ARMS["qaoa"](), Budget(trips=1), 0, WalkSettings(polish=True), worst)
+    start, polished = found.trajectory[:2]
+    assert polished.cost < start.cost
+    assert polished.post_processing is PostProcessing.POLISHED
+    assert (polished.evidence_class, polished.proposer) == (EvidenceClass.CLASSICAL, "start")
+
+
 def test_blocks_of_a_trip_are_disjoint_and_applied_on_top_of_each_other() -> None:
     walk = Walk(graph(60, 200), 0, WalkSettings(batch=4))
     several = False
