@@ -20,6 +20,7 @@ from hybrid_assets.proposals.prepared import Prepared
 from hybrid_assets.proposals.rounds import Candidate, best_first, candidates_of, random_control
 from hybrid_assets.proposals.trips import Walking, random_walk, walked
 from resources.envelope import EvidenceClass, SampleCount
+from resources.failures import InputError
 
 #: Candidates within this share of the best objective's size count as reaching it again.
 RELATIVE_TOLERANCE = 1e-6
@@ -52,6 +53,9 @@ def score(
 
     Returns:
         the rows, best first within arm and round.
+
+    Raises:
+        InputError: neither the samples nor the control have proposed anything.
     """
     rows: list[dict[str, Any]] = []
     iterative = samples["repetition"].nunique() > 1
@@ -134,6 +138,10 @@ def score(
                     "narrowed": prepared.partial,
                 }
             )
+    if not rows:
+        raise InputError(
+            instance.name, "shots", "no read-out of any trip changes anything", "ask for more shots or more trips"
+        )
     return rows
 
 

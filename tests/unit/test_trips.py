@@ -25,6 +25,7 @@ from hybrid_assets.proposals.trips import (
     walked,
 )
 from resources.envelope import EvidenceClass, PostProcessing, SampleCount
+from resources.failures import InputError
 
 PLAN = Plan(size=6, batch=1, shots=50, trips=5, polish=True, seed=3)
 
@@ -118,6 +119,20 @@ def test_read_outs_that_change_nothing_are_nobodys_proposal() -> None:
     assert walking.prepared.leg is not None
     current = np.hstack([block.current for block in walking.prepared.leg.blocks])
     assert walking.take(counted(walking.prepared, current[None, :]), 0, EvidenceClass.SIMULATOR) == []
+
+
+def test_a_walk_in_which_nobody_proposes_anything_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    family, instance = graph()
+    walking = Walking(family, instance, PLAN)
+    assert walking.prepared is not None
+    assert walking.prepared.leg is not None
+    current = np.hstack([block.current for block in walking.prepared.leg.blocks])[None, :]
+    (sample,) = counted(walking.prepared, current)
+    monkeypatch.setattr("hybrid_assets.proposals.trips.random_bits", lambda block, *_: block.current[None, :])
+    job = {"job_id": "job", "round": 0, "repetition": 0, "shots": 1, "seconds": 0.5, "backend": "statevector"}
+    row = job | {"bits": sample.bits, "energy": sample.energy, "count": 1, "evidence_class": "simulator"}
+    with pytest.raises(InputError, match="no read-out of any trip changes anything"):
+        score(family, instance, walking.prepared, pd.DataFrame([row]), {}, "maxcut.graph", 0, walking)
 
 
 def test_what_was_polished_before_stays_polished() -> None:
