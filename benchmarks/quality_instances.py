@@ -74,8 +74,8 @@ SETS: dict[str, tuple[float, str]] = {
     "programs": (20.0, "po_a010_t10_orig_b004_l0 po_a010_t10_orig_b004_l0.00001"),
     "development": (
         2.0,
-        "gka1b bqp250-1 ising2.5-100_5555 G11 G15 gr17 berlin52 A-n32-k5 ft06 la16 j301_1 mknapcb1#1 jeu_100_25_1 u120_00 "
-        "nug20 brock200-2 labs025 ms_03_050_002 port1_K10_l0.5",
+        "gka1b bqp250-1 ising2.5-100_5555 G11 G15 gr17 berlin52 A-n32-k5 ft06 la16 j301_1 mknapcb1#1 jeu_100_25_1 "
+        "u120_00 nug20 brock200-2 labs025 ms_03_050_002 port1_K10_l0.5",
     ),
 }
 #: Instances on which arms answer the same frozen log: two graphs and one instance of every other family.
