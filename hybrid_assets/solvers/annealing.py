@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
-from hybrid_assets.solvers.search import Record, best_of, bqm_of, is_unconstrained
+from hybrid_assets.solvers.search import Record, best_of, is_unconstrained, polynomial_of
 
 if TYPE_CHECKING:
     import dimod
@@ -39,7 +39,7 @@ class Annealing(ClassicalSolver):
         from dwave.samplers import SimulatedAnnealingSampler, SteepestDescentSampler
 
         record, rng = Record(task, budget_seconds), np.random.default_rng(seed)
-        bqm = bqm_of(task.program).change_vartype(dimod.SPIN, inplace=False)
+        bqm = polynomial_of(task).change_vartype(dimod.SPIN, inplace=False)
         scale, sampler, quench = coupling_scale(bqm), SimulatedAnnealingSampler(), SteepestDescentSampler()
         # the speed is not known yet: the first run of a very large model is shorter
         sweeps = int(np.clip(FIRST_UPDATES // (bqm.num_variables + bqm.num_interactions), 10, SWEEPS[0]))

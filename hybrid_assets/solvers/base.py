@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Status = Literal["optimal", "feasible", "infeasible", "no solution"]
 
 
-@dataclass
+@dataclass(eq=False)
 class SolveTask:
     """What a solver may look at. A best known value is never part of it.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
-from hybrid_assets.solvers.search import Record, best_of, bqm_of, is_unconstrained
+from hybrid_assets.solvers.search import Record, best_of, is_unconstrained, polynomial_of
 
 if TYPE_CHECKING:
     import dimod
@@ -52,7 +52,7 @@ class CpSat(ClassicalSolver):
         from ortools.sat.python import cp_model
 
         record = Record(task, budget_seconds)
-        bqm = bqm_of(task.program)
+        bqm = polynomial_of(task)
         start = _descent(bqm)
         record.offer(start, float(bqm.energy(start)))
         bound = _sum_of_negatives(bqm)

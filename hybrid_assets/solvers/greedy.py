@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
-from hybrid_assets.solvers.search import Record, best_of, bqm_of, is_unconstrained
+from hybrid_assets.solvers.search import Record, best_of, is_unconstrained, polynomial_of
 
 #: Descents in all; the first is the greedy construction from all zeros.
 STARTS = 1_000
@@ -29,7 +29,7 @@ class Greedy(ClassicalSolver):
         from dwave.samplers import SteepestDescentSampler
 
         record, rng = Record(task, budget_seconds), np.random.default_rng(seed)
-        bqm = bqm_of(task.program).change_vartype(dimod.SPIN, inplace=False)
+        bqm = polynomial_of(task).change_vartype(dimod.SPIN, inplace=False)
         n, sampler = bqm.num_variables, SteepestDescentSampler()
         sparse = n >= 1_000 and bqm.num_interactions < 0.05 * n * n / 2
         starts = np.stack([-np.ones(n, dtype=np.int8), np.ones(n, dtype=np.int8)])

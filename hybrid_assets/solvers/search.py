@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from hybrid_assets import registry
+from hybrid_assets.encodings.arrays import QuadraticForm
 from hybrid_assets.problems.unconstrained import UnconstrainedFamily
 from hybrid_assets.solvers.base import SolverResult, SolveTask
 
@@ -33,23 +35,19 @@ def bqm_of(program: Program) -> dimod.BinaryQuadraticModel:
     Raises:
         ValueError: the program has constraints, or its variables are not ``0 … n-1``.
     """
-    import dimod
-
     cqm = program.cqm
     if cqm.constraints:
         raise ValueError("this solver takes programs without constraints")
     if list(cqm.variables) != list(range(len(cqm.variables))):
         raise ValueError("the variables of a program are 0 … n-1")
-    objective = cqm.objective
-    # the objective may mention fewer variables than the program, and in another order
-    linear = np.zeros(len(cqm.variables))
-    for variable, bias in objective.iter_linear():
-        linear[variable] = bias
-    flat = np.fromiter((x for term in objective.iter_quadratic() for x in term), dtype=np.float64)
-    rows, cols, values = flat.reshape(-1, 3).T
-    return dimod.BinaryQuadraticModel.from_numpy_vectors(
-        linear, (rows.astype(np.int64), cols.astype(np.int64), values), float(objective.offset), dimod.BINARY
-    )
+    return QuadraticForm.of(cqm).bqm()
+
+
+def polynomial_of(task: SolveTask) -> dimod.BinaryQuadraticModel:
+    """``bqm_of`` the task's program, made once for all solvers of the task; not to be changed."""
+    if (known := _MADE.get(task)) is None:
+        known = _MADE[task] = bqm_of(task.program)
+    return known
 
 
 def best_of(found: dimod.SampleSet) -> tuple[np.ndarray, float]:
@@ -57,6 +55,10 @@ def best_of(found: dimod.SampleSet) -> tuple[np.ndarray, float]:
     row = int(np.argmin(found.record.energy))
     order = np.argsort(np.asarray(found.variables))
     return (found.record.sample[row][order] > 0).astype(np.int8), float(found.record.energy[row])
+
+
+#: What ``polynomial_of`` has made, for as long as the task lives.
+_MADE: WeakKeyDictionary[SolveTask, dimod.BinaryQuadraticModel] = WeakKeyDictionary()
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 
 from hybrid_assets.problems.unconstrained import TABU_VARIABLES
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
-from hybrid_assets.solvers.search import Record, best_of, bqm_of, is_unconstrained
+from hybrid_assets.solvers.search import Record, best_of, is_unconstrained, polynomial_of
 
 #: First slice in seconds, growth from slice to slice, longest slice of a large model as a share of the budget.
 FIRST, GROWTH, LONGEST = 0.02, 1.5, 0.2
@@ -37,7 +37,7 @@ class Tabu(ClassicalSolver):
         from dwave.samplers import SteepestDescentSampler, TabuSampler
 
         record, rng = Record(task, budget_seconds), np.random.default_rng(seed)
-        bqm = bqm_of(task.program)
+        bqm = polynomial_of(task)
         n, sampler, descent = bqm.num_variables, TabuSampler(), SteepestDescentSampler()
         tenures = sorted({min(20, n // 4), n // 20, n // 8, n // 4 if n <= SMALL else 0} - {0}) or [0]
         stage: dict[str, Any] = {}
