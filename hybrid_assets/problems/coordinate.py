@@ -248,6 +248,9 @@ class Lines:
         allowed = (2, 3) if unweighted else (3,)
         if not texts:
             return np.empty((0, 3))
+        width = len(texts[0].split())
+        if width in allowed and (plain := _plain_table(texts, width)) is not None:
+            return plain
         try:
             # a line with nothing but its mark would be skipped
             if all(text.strip() for text in texts):
@@ -256,7 +259,6 @@ class Lines:
                     return table
         except ValueError:
             pass
-        width = len(texts[0].split())
         for k, text in enumerate(texts):
             words = text.split()
             if len(words) not in allowed or len(words) != width:
@@ -290,3 +292,24 @@ class Lines:
                 "correct the header or complete the list",
             )
         return len(self.lines)
+
+
+def _plain_table(texts: Sequence[str], width: int) -> np.ndarray | None:
+    """Lines of ``width`` numbers with one blank between them: float64, shape (lines, width); ``None`` for any other.
+
+    Several times as fast as ``np.loadtxt``, which reads everything else.
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    names = [str(column) for column in range(width)]
+    try:
+        found = csv.read_csv(
+            pa.BufferReader("\n".join(texts).encode()),
+            csv.ReadOptions(use_threads=False, column_names=names),
+            csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False),
+            csv.ConvertOptions(column_types=dict.fromkeys(names, pa.float64()), null_values=[], check_utf8=False),
+        )
+    except pa.ArrowInvalid:
+        return None
+    return np.stack([column.to_numpy() for column in found.columns]).T
