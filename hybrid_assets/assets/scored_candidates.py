@@ -33,11 +33,19 @@ def scored_candidates(
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
     try:
         prepared, walking = prepared_in(encoded_problems, family, instance, dispatcher.artifacts)
-        energies: dict[str, Sequence[float]] = {
-            job_id: dispatcher.stored_result(job_id).run_energies for job_id in set(quantum_samples["job_id"])
-        }
+        results = {job_id: dispatcher.stored_result(job_id) for job_id in sorted(set(quantum_samples["job_id"]))}
+        energies: dict[str, Sequence[float]] = {job_id: result.run_energies for job_id, result in results.items()}
+        tuning = {job_id: result.tuning_shots for job_id, result in results.items()}
         rows = score(
-            family, instance, prepared, quantum_samples, energies, context.partition_key, resolved.seed, walking
+            family,
+            instance,
+            prepared,
+            quantum_samples,
+            energies,
+            context.partition_key,
+            resolved.seed,
+            walking,
+            tuning,
         )
     except HybridError as error:
         raise failure(error) from None

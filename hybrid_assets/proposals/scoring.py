@@ -43,6 +43,7 @@ def score(
     key: str,
     seed: int,
     walking: Walking | None = None,
+    tuning: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of ``scored_candidates`` for one instance.
 
@@ -50,6 +51,7 @@ def score(
         samples: its rows of ``quantum_samples``.
         walking: the walk at its first trip, for an instance that is larger than the device.
         run_energies: by job id, the best energy of each independent run of a trained algorithm (empty otherwise).
+        tuning: by job id, shots spent on choosing parameters; the control draws as many more.
 
     Returns:
         the rows, best first within arm and round.
@@ -117,15 +119,19 @@ def score(
                     }
                 )
     started = time.perf_counter()
-    draws = int(jobs["shots"].sum())
+    charged = [
+        int(shots) + (tuning or {}).get(str(job_id), 0)
+        for job_id, shots in jobs[["job_id", "shots"]].itertuples(index=False)
+    ]
+    draws = sum(charged)
     if walking is not None:
-        control = random_walk(walking, jobs["shots"].tolist(), seed)
+        control = random_walk(walking, charged, seed)
     else:
         control = random_control(family, instance, prepared, draws, seed)
     spent = time.perf_counter() - started
     for round_ in sorted({c.round for c in control}):
         found = [c for c in control if c.round == round_]
-        shots = int(jobs["shots"].iloc[round_]) if walking is not None else draws
+        shots = charged[round_] if walking is not None else draws
         for rank, candidate in enumerate(_distinct(instance, found)[:TOP], start=1):
             tolerance = RELATIVE_TOLERANCE * max(1e-12, abs(candidate.solution.evaluation.objective))
             hits = sum(c.count for c in found if _as_good(instance, c, candidate, tolerance))

@@ -128,3 +128,13 @@ def test_the_control_of_a_whole_program_needs_no_base(name: str, content: str) -
     assert sum(candidate.count for candidate in drawn) == 20
     assert all(candidate.solution.evaluation.feasible for candidate in drawn)
     assert np.isfinite(random_mean(family, made, prepared, 0))
+
+
+def test_the_control_draws_the_shots_of_the_tuning_too() -> None:
+    made, prepared = instance()
+    frame = samples(prepared, [(0, 0, "aer", "simulator", ["1100", "0011"])])
+    family = registry.family("portfolio")
+    for tuning, draws in (({}, 20), ({"job-0-0": 300}, 320)):
+        rows = pd.DataFrame(score(family, made, prepared, frame, {}, "portfolio.port", 0, tuning=tuning))
+        assert set(rows.loc[rows["arm"] == "random_control", "shots"]) == {draws}
+        assert set(rows.loc[rows["arm"] == "quantum", "shots"]) == {20}
