@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION: Final = "2"
+SCHEMA_VERSION: Final = "3"
 #: Algorithms that are QAOA circuits.
 QAOA: Final = ("qaoa-ramp", "qaoa-trained", "qaoa-library")
 #: Below this estimated success probability a result is labelled noise-dominated.
@@ -147,7 +147,7 @@ class JobEnvelope(Frozen):
     Neither is cached: ``model_copy`` would hand a cached digest on to the changed copy.
     """
 
-    schema_version: Literal["2"] = SCHEMA_VERSION
+    schema_version: Literal["3"] = SCHEMA_VERSION
     correlation_id: str
     purpose: str
     owner: str
@@ -233,7 +233,7 @@ class Hop(Frozen):
 class JobResult(Frozen):
     """What came back: counted samples with energies, and everything needed to judge them."""
 
-    schema_version: Literal["2"] = SCHEMA_VERSION
+    schema_version: Literal["3"] = SCHEMA_VERSION
     envelope_digest: str
     samples: tuple[SampleCount, ...] = Field(min_length=1)
     evidence_class: EvidenceClass
