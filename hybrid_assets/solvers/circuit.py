@@ -5,13 +5,12 @@ Here: one Boolean per arc in one circuit. Not here: vehicle routes, heuristics.
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import numpy as np
 
 from hybrid_assets.problems.routing.tour import TourLandscape
 from hybrid_assets.problems.routing.tsp import Tsp
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
+from hybrid_assets.solvers.cpsat_run import run_cpsat
 from hybrid_assets.solvers.routing_record import RoutingRecord, is_routing
 
 #: Evaluations of the descent that the search starts from.
@@ -56,39 +55,20 @@ class Circuit(ClassicalSolver):
                 cp_model.LinearExpr.weighted_sum([arc for *_, arc in arcs], [int(distance[i, j]) for i, j, _ in arcs])
             )
 
-            class Improvements(cp_model.CpSolverSolutionCallback):
-                """Records each tour when it is found."""
+            def keep(solution: cp_model.CpSolverSolutionCallback) -> float | None:
+                after = {i: j for i, j, arc in arcs if solution.boolean_value(arc)}
+                tour = [0]
+                while len(tour) < n:
+                    tour.append(after[tour[-1]])
+                record.keep(np.array(tour))
+                return record.objective
 
-                def on_solution_callback(self) -> None:
-                    after = {i: j for i, j, arc in arcs if self.boolean_value(arc)}
-                    tour = [0]
-                    while len(tour) < n:
-                        tour.append(after[tour[-1]])
-                    record.keep(np.array(tour))
-                    if record.objective is not None and task.reached(record.objective):
-                        self.stop_search()
-
-            solver = cp_model.CpSolver()
-            solver.parameters.num_workers = 1
-            solver.parameters.linearization_level = 2
-            solver.parameters.random_seed = seed % 2**31
-            solver.parameters.max_time_in_seconds = max(0.01, record.left)
-            status = solver.solve(model, Improvements())
+            solver, status = run_cpsat(model, task, record.left, seed, keep)
             branches = solver.num_branches
             if np.isfinite(solver.best_objective_bound):
                 # lengths are whole numbers, so is the optimum
                 bound = max(0.0, float(np.ceil(solver.best_objective_bound - 1e-6))) / landscape.scale
         assert record.objective is not None, "any tour is feasible"
-        bound = min(bound, record.objective)
-        return SolverResult(
-            solver=self.name,
-            version=f"ortools {version('ortools')}",
-            status="optimal" if status == cp_model.OPTIMAL or bound == record.objective else "feasible",
-            values=record.values,
-            objective=record.objective,
-            bound=record.objective if status == cp_model.OPTIMAL else bound,
-            seconds=record.elapsed,
-            trajectory=tuple(record.trajectory),
-            seed=seed,
-            evaluations=branches,
-        )
+        proven = status == cp_model.OPTIMAL or bound >= record.objective
+        bound = record.objective if proven else bound
+        return record.result(self.name, "ortools", seed, branches, bound=bound, proven=proven)

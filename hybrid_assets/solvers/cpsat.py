@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
+from hybrid_assets.solvers.cpsat_run import run_cpsat
 from hybrid_assets.solvers.search import Record, best_of, is_unconstrained, polynomial_of
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ class CpSat(ClassicalSolver):
         places, and the two sums of negative terms (over bits and over spins); there is none where the program is a
         proxy. Models that cannot be built in half the budget keep the start and that sum.
         """
-        from importlib.metadata import version
-
         from ortools.sat.python import cp_model
 
         record = Record(task, budget_seconds)
@@ -60,21 +59,12 @@ class CpSat(ClassicalSolver):
         branches = 0
         if model is not None and not record.done:
 
-            class Improvements(cp_model.CpSolverSolutionCallback):
-                """Records each solution when it is found."""
+            def keep(solution: cp_model.CpSolverSolutionCallback) -> float | None:
+                found = np.fromiter((solution.boolean_value(b) for b in bits), dtype=np.int8, count=len(bits))
+                record.offer(found, float(bqm.energy(found)))
+                return record.objective
 
-                def on_solution_callback(self) -> None:
-                    found = np.fromiter((self.boolean_value(b) for b in bits), dtype=np.int8, count=len(bits))
-                    record.offer(found, float(bqm.energy(found)))
-                    if record.objective is not None and task.reached(record.objective):
-                        self.stop_search()
-
-            solver = cp_model.CpSolver()
-            solver.parameters.num_workers = 1
-            solver.parameters.linearization_level = 2
-            solver.parameters.random_seed = seed % 2**31
-            solver.parameters.max_time_in_seconds = max(0.01, record.left)
-            status = solver.solve(model, Improvements())
+            solver, status = run_cpsat(model, task, record.left, seed, keep)
             branches = solver.num_branches
             # an unknown status may come with a bound of 0 that nobody proved
             if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
@@ -83,18 +73,9 @@ class CpSat(ClassicalSolver):
         exact = task.family.exact_program
         closed = exact and record.energy - bound <= CLOSED * max(1.0, abs(record.energy))
         bound = min(bound, record.energy)
-        return SolverResult(
-            solver=self.name,
-            version=f"ortools {version('ortools')}",
-            status="optimal" if closed else "feasible",
-            values=record.values,
-            objective=record.objective,
-            bound=None if not exact else -bound if task.instance.sense == "max" else bound,
-            seconds=record.elapsed,
-            trajectory=tuple(record.trajectory),
-            seed=seed,
-            evaluations=branches,
-        )
+        if task.instance.sense == "max":
+            bound = -bound
+        return record.result(self.name, "ortools", seed, branches, bound=bound if exact else None, proven=closed)
 
 
 def whole_coefficients(values: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.cpsat import whole_coefficients
+from hybrid_assets.solvers.cpsat_run import run_cpsat
 from hybrid_assets.solvers.linearized import Linearized, Row
 from hybrid_assets.solvers.program_search import EVERY, ProgramSearch, takes_programs
 
@@ -53,21 +54,12 @@ class CpSatProgram(ClassicalSolver):
             bound = program.floor
             model, bits, exact, scale, error = _model(program, search)
 
-            class Improvements(cp_model.CpSolverSolutionCallback):
-                """Records each solution when it is found."""
-
-                def on_solution_callback(self) -> None:
-                    search.offer(np.fromiter((self.boolean_value(b) for b in bits), dtype=np.int8, count=len(bits)))
-                    if search.objective is not None and task.reached(search.objective):
-                        self.stop_search()
+            def keep(solution: cp_model.CpSolverSolutionCallback) -> float | None:
+                search.offer(np.fromiter((solution.boolean_value(b) for b in bits), dtype=np.int8, count=len(bits)))
+                return search.objective
 
             if model is not None and not search.done:
-                solver = cp_model.CpSolver()
-                solver.parameters.num_workers = 1
-                solver.parameters.linearization_level = 2
-                solver.parameters.random_seed = seed % 2**31
-                solver.parameters.max_time_in_seconds = search.left
-                status = solver.solve(model, Improvements())
+                solver, status = run_cpsat(model, task, search.left, seed, keep)
                 branches = solver.num_branches
                 infeasible = exact and status == cp_model.INFEASIBLE
                 # an unknown status may come with a bound of 0 that nobody proved

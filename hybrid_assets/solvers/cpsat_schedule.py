@@ -11,6 +11,7 @@ import numpy as np
 
 from hybrid_assets.problems.scheduling.project import Project
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
+from hybrid_assets.solvers.cpsat_run import run_cpsat
 from hybrid_assets.solvers.schedule_search import ScheduleRecord, heuristic_start, is_scheduling, project_of
 
 if TYPE_CHECKING:
@@ -44,24 +45,22 @@ class CpSatSchedule(ClassicalSolver):
         if not record.done:
             model, variables = _model(project, start)
 
-            class Improvements(cp_model.CpSolverSolutionCallback):
-                """Records each schedule when it is found."""
+            def keep(solution: cp_model.CpSolverSolutionCallback) -> float:
+                record.offer(np.array([solution.value(v) for v in variables], dtype=np.int64))
+                return record.makespan
 
-                def on_solution_callback(self) -> None:
-                    record.offer(np.array([self.value(v) for v in variables], dtype=np.int64))
-                    if task.reached(record.makespan):
-                        self.stop_search()
-
-            solver = cp_model.CpSolver()
-            solver.parameters.num_workers = 1
             # measured on job shops of 10 × 10: without linear relaxations and with the strong disjunctive rules a proof
             # takes a third of the time or less (ft10, la16, abz5)
-            solver.parameters.linearization_level = 0
-            solver.parameters.use_dynamic_precedence_in_disjunctive = True
-            solver.parameters.use_strong_propagation_in_disjunctive = True
-            solver.parameters.random_seed = seed % 2**31
-            solver.parameters.max_time_in_seconds = max(0.01, record.left)
-            status = solver.solve(model, Improvements())
+            solver, status = run_cpsat(
+                model,
+                task,
+                record.left,
+                seed,
+                keep,
+                linearization_level=0,
+                use_dynamic_precedence_in_disjunctive=True,
+                use_strong_propagation_in_disjunctive=True,
+            )
             branches = solver.num_branches
             if status == cp_model.OPTIMAL:
                 record.bound = int(record.makespan)

@@ -31,8 +31,6 @@ class LabsBranch(ClassicalSolver):
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
         """Search until the proof, the end of the budget or the proven target."""
-        from importlib.metadata import version
-
         from hybrid_assets.solvers.labs_kernels import branch, tabu_runs
 
         rng, n = np.random.default_rng(seed), task.instance.size
@@ -55,18 +53,8 @@ class LabsBranch(ClassicalSolver):
             nodes += visited
             record.offer((best < 0).astype(np.int8), float(energy))
         proven = depth < 0 or energy == bound
-        return SolverResult(
-            solver=self.name,
-            version=f"numba {version('numba')}",
-            status="no solution" if record.values is None else "optimal" if proven else "feasible",
-            values=record.values,
-            objective=record.objective,
-            bound=float(energy if proven else bound),
-            seconds=record.elapsed,
-            trajectory=tuple(record.trajectory),
-            seed=seed,
-            evaluations=nodes,
-        )
+        bound = energy if proven else bound
+        return record.result(self.name, "numba", seed, nodes, bound=float(bound), proven=proven)
 
 
 def _products_left(n: int) -> np.ndarray:

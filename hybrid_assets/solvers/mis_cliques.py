@@ -12,6 +12,7 @@ from hybrid_assets.problems.graphs.mis import Neighbours
 from hybrid_assets.problems.graphs.mis_landscape import MisLandscape
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
 from hybrid_assets.solvers.cpsat import CLOSED, whole_coefficients
+from hybrid_assets.solvers.cpsat_run import run_cpsat
 from hybrid_assets.solvers.search import Record
 
 #: Local search before the model is built, in moves looked at.
@@ -29,8 +30,6 @@ class MisCliques(ClassicalSolver):
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
         """Maximize within the budget; the bound is CP-SAT's, or one node per clique of a partition."""
-        from importlib.metadata import version
-
         from ortools.sat.python import cp_model
 
         record, weights, n = Record(task, budget_seconds), task.instance.arrays["weights"], task.instance.size
@@ -49,21 +48,12 @@ class MisCliques(ClassicalSolver):
                 model.add_hint(bit, value)
             model.maximize(cp_model.LinearExpr.weighted_sum(bits, whole.tolist()))
 
-            class Improvements(cp_model.CpSolverSolutionCallback):
-                """Records each solution when it is found."""
+            def keep(solution: cp_model.CpSolverSolutionCallback) -> float | None:
+                chosen = np.fromiter((solution.boolean_value(b) for b in bits), dtype=np.int8, count=n)
+                record.offer(chosen, -float(weights[chosen != 0].sum()))
+                return record.objective
 
-                def on_solution_callback(self) -> None:
-                    found = np.fromiter((self.boolean_value(b) for b in bits), dtype=np.int8, count=n)
-                    record.offer(found, -float(weights[found != 0].sum()))
-                    if record.objective is not None and task.reached(record.objective):
-                        self.stop_search()
-
-            solver = cp_model.CpSolver()
-            solver.parameters.num_workers = 1
-            solver.parameters.linearization_level = 2
-            solver.parameters.random_seed = seed % 2**31
-            solver.parameters.max_time_in_seconds = max(0.01, record.left)
-            status = solver.solve(model, Improvements())
+            solver, status = run_cpsat(model, task, record.left, seed, keep)
             branches = solver.num_branches
             # an unknown status comes with a bound of 0 that nobody proved
             if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
@@ -71,18 +61,7 @@ class MisCliques(ClassicalSolver):
                 bound = min(bound, proven) if np.isfinite(proven) else bound
         found = -record.energy
         closed = bound - found <= CLOSED * max(1.0, abs(found))
-        return SolverResult(
-            solver=self.name,
-            version=f"ortools {version('ortools')}",
-            status="optimal" if closed else "feasible",
-            values=record.values,
-            objective=record.objective,
-            bound=max(bound, found),
-            seconds=record.elapsed,
-            trajectory=tuple(record.trajectory),
-            seed=seed,
-            evaluations=branches,
-        )
+        return record.result(self.name, "ortools", seed, branches, bound=max(bound, found), proven=closed)
 
 
 def clique_cover(neighbours: Neighbours, record: Record) -> list[list[int]] | None:

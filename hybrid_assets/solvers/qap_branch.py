@@ -37,8 +37,6 @@ class QapBranch(ClassicalSolver):
 
     def solve(self, task: SolveTask, budget_seconds: float, seed: int) -> SolverResult:
         """Search until the proof, the end of the budget or the proven target."""
-        from importlib.metadata import version
-
         from hybrid_assets.solvers.qap_branch_kernel import gilmore_lawler, grow
 
         n = task.instance.size
@@ -69,15 +67,5 @@ class QapBranch(ClassicalSolver):
             if value <= goal:
                 break
         proven = depth < 0 or bound >= record.energy - CLOSED * abs(record.energy)
-        return SolverResult(
-            solver=self.name,
-            version=f"numba {version('numba')}",
-            status="optimal" if proven else "feasible",
-            values=record.values,
-            objective=record.objective,
-            bound=record.objective if proven else min(bound, record.energy),
-            seconds=record.elapsed,
-            trajectory=tuple(record.trajectory),
-            seed=seed,
-            evaluations=nodes,
-        )
+        claimed = record.objective if proven else min(bound, record.energy)
+        return record.result(self.name, "numba", seed, nodes, bound=claimed, proven=proven)

@@ -104,17 +104,31 @@ class Record:
         self.trajectory.append((self.elapsed if at is None else at, self.objective))
         return True
 
-    def result(self, solver: str, package: str, seed: int, evaluations: int) -> SolverResult:
-        """The result of a heuristic: no bound, no proof."""
+    def result(
+        self,
+        solver: str,
+        package: str,
+        seed: int,
+        evaluations: int,
+        *,
+        bound: float | None = None,
+        proven: bool = False,
+    ) -> SolverResult:
+        """The result; a heuristic has no bound and no proof.
+
+        Args:
+            bound: in the family's sense.
+            proven: whether what was found is optimal.
+        """
         from importlib.metadata import version
 
         return SolverResult(
             solver=solver,
             version=f"{package} {version(package)}",
-            status="no solution" if self.values is None else "feasible",
+            status="no solution" if self.values is None else "optimal" if proven else "feasible",
             values=self.values,
             objective=self.objective,
-            bound=None,
+            bound=bound,
             seconds=self.elapsed,
             trajectory=tuple(self.trajectory),
             seed=seed,
