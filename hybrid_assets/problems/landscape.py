@@ -186,9 +186,16 @@ class MoveLandscape(Landscape):
         """A feasible state near an infeasible one; by default there is nothing to repair."""
         return Step(state, evaluations=0)
 
-    def trial(self, state: State, moves: Sequence[Any]) -> float:
-        """Cost after these moves; overwrite where it can be had without building the state."""
-        return self.played(state, moves).cost
+    def expansion(self, state: State, moves: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """What each move costs alone, and each pair beyond that (strictly upper triangular); overwrite where a compiled
+        loop or a closed form says it."""
+        q = len(moves)
+        linear = np.array([self.played(state, [move]).cost for move in moves]) - state.cost
+        couplings = np.zeros((q, q))
+        for i in range(q):
+            for j in range(i + 1, q):
+                couplings[i, j] = self.played(state, [moves[i], moves[j]]).cost - state.cost - linear[i] - linear[j]
+        return linear, couplings
 
     def block(self, state: State, kind: str, size: int, rng: np.random.Generator) -> Block | None:
         """The second-order expansion in the moves."""
@@ -196,11 +203,7 @@ class MoveLandscape(Landscape):
         q = len(moves)
         if q < 2:
             return None
-        linear = np.array([self.trial(state, [move]) for move in moves]) - state.cost
-        couplings = np.zeros((q, q))
-        for i in range(q):
-            for j in range(i + 1, q):
-                couplings[i, j] = self.trial(state, [moves[i], moves[j]]) - state.cost - linear[i] - linear[j]
+        linear, couplings = self.expansion(state, moves)
         return Block(
             kind=kind,
             linear=linear,

@@ -7,7 +7,7 @@ compiled swap costs (``qap_moves``), the family itself (``qap``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -90,21 +90,15 @@ class QapLandscape(MoveLandscape):
         """Swaps by their closed form, or a reassignment."""
         if kind == "reassign":
             return self._reassignment(state, size, rng)
-        moves = self.moves(state, kind, size, rng)
-        q = len(moves)
-        if q < 2:
-            return None
+        block = super().block(state, kind, size, rng)
+        if block is None or kind != "cheap":
+            return block
+        return replace(block, evaluations=block.evaluations + LOOKED_AT * block.size)
+
+    def expansion(self, state: State, moves: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+        """Each swap alone by its compiled sum, pairs of disjoint swaps all at once."""
         pairs = np.array(moves)
-        looked_at = LOOKED_AT * q if kind == "cheap" else 0
-        return Block(
-            kind=kind,
-            linear=self._singles(state, pairs),
-            couplings=self._pairs(state, pairs),
-            offset=state.cost,
-            current=np.zeros(q, dtype=np.int8),
-            move=tuple(moves),
-            evaluations=looked_at + q + q * (q - 1) // 2,
-        )
+        return self._singles(state, pairs), self._pairs(state, pairs)
 
     def apply(self, state: State, block: Block, bits: np.ndarray) -> Step:
         """Make the swaps, or put the facilities where the bits say."""

@@ -127,23 +127,14 @@ class FleetLandscape(MoveLandscape):
         """The expansion in moves, or a reordering of as many positions as fit."""
         if kind in ("window", "cluster"):
             return self._reordering(state, kind, int(np.sqrt(size)), rng)
+        return super().block(state, kind, size, rng)
+
+    def expansion(self, state: State, moves: Sequence[Move]) -> tuple[np.ndarray, np.ndarray]:
+        """All moves and pairs in one compiled loop."""
         from hybrid_assets.problems.routing.route_kernels import expansion
 
-        moves = self.moves(state, kind, size, rng)
-        q = len(moves)
-        if q < 2:
-            return None
         single, pair = expansion(self.problem, state.data, np.array(moves, dtype=np.int64))
-        return Block(
-            kind=kind,
-            linear=single / self.scale,
-            couplings=pair / self.scale,
-            offset=state.cost,
-            current=np.zeros(q, dtype=np.int8),
-            exact=kind in self.pairwise,
-            move=tuple(moves),
-            evaluations=q + q * (q - 1) // 2,
-        )
+        return single / self.scale, pair / self.scale
 
     def _reordering(self, state: State, kind: str, k: int, rng: np.random.Generator) -> Block | None:
         """``window``: positions of one route in a row; ``cluster``: those of near customers."""

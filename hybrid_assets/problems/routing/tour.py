@@ -126,22 +126,14 @@ class TourLandscape(MoveLandscape):
         """The expansion in moves, or a reordering of as many positions as fit."""
         if kind in ("window", "cluster"):
             return self._reordering(state, kind, int(np.sqrt(size)), rng)
+        return super().block(state, kind, size, rng)
+
+    def expansion(self, state: State, moves: Sequence[Move]) -> tuple[np.ndarray, np.ndarray]:
+        """All moves and pairs in one compiled loop."""
         from hybrid_assets.problems.routing.tour_kernels import expansion
 
-        moves = self.moves(state, kind, size, rng)
-        q = len(moves)
-        if q < 2:
-            return None
         single, pair = expansion(self.distance, state.data, np.array(moves, dtype=np.int64))
-        return Block(
-            kind=kind,
-            linear=single / self.scale,
-            couplings=pair / self.scale,
-            offset=state.cost,
-            current=np.zeros(q, dtype=np.int8),
-            move=tuple(moves),
-            evaluations=q + q * (q - 1) // 2,
-        )
+        return single / self.scale, pair / self.scale
 
     # -- reorderings ---------------------------------------------------------------------------------------------
 
