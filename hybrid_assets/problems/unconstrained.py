@@ -1,7 +1,7 @@
 """What families without constraints share: every bit string is a solution and stands for itself.
 
-Here: the abstract family, its program, its classical reference point for narrowing, and the matrix picture. Not here:
-formats and objectives, which belong to ``qubo`` and ``maxcut``.
+Here: the abstract families, for quadratic objectives the program and the classical reference point for narrowing, and
+the matrix picture. Not here: formats and objectives, which belong to the families.
 """
 
 from __future__ import annotations
@@ -60,10 +60,45 @@ class Quadratic:
         )
 
 
-class UnconstrainedFamily(ProblemFamily):
-    """A family whose assignments are its solutions; subclasses read, normalize, evaluate and draw."""
+class BitFamily(ProblemFamily):
+    """A family whose assignments are its solutions, every one of them feasible."""
 
     options = FamilyOptions
+
+    def program_size(self, instance: Instance) -> int:
+        """One binary per bit."""
+        return instance.size
+
+    def complete(self, instance: Instance, assignment: np.ndarray) -> Solution:
+        """The assignment itself: nothing is repaired or polished."""
+        values = np.asarray(assignment, dtype=np.int8)
+        return Solution(values, self.evaluate(instance, values))
+
+    def assignment(self, instance: Instance, values: np.ndarray) -> np.ndarray:
+        """The solution itself."""
+        return np.asarray(values).astype(np.int8)
+
+    def random_assignments(
+        self, instance: Instance, count: int, seed: int, free: np.ndarray | None = None, base: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Uniformly random bits; with ``free`` only those vary and ``base`` gives the others."""
+        rng = np.random.default_rng(seed)
+        if free is None:
+            return rng.integers(0, 2, (count, instance.size), dtype=np.int8)
+        if base is None:
+            raise ValueError("free variables need a base for the others")
+        drawn = np.tile(np.asarray(base, dtype=np.int8), (count, 1))
+        drawn[:, free] = rng.integers(0, 2, (count, len(free)), dtype=np.int8)
+        return drawn
+
+    def constraints(self, instance: Instance) -> Mapping[str, Any]:
+        """None: every bit string is feasible."""
+        return {}
+
+
+class UnconstrainedFamily(BitFamily):
+    """Such a family with a quadratic objective; subclasses read, normalize, evaluate and draw."""
+
     #: Name of the program's form.
     form: ClassVar[str]
 
@@ -78,15 +113,6 @@ class UnconstrainedFamily(ProblemFamily):
         cqm = dimod.ConstrainedQuadraticModel()
         cqm.set_objective(self.minimized(instance).bqm())
         return Program(cqm, self.form)
-
-    def complete(self, instance: Instance, assignment: np.ndarray) -> Solution:
-        """The assignment itself: nothing is repaired or polished."""
-        values = np.asarray(assignment, dtype=np.int8)
-        return Solution(values, self.evaluate(instance, values))
-
-    def assignment(self, instance: Instance, values: np.ndarray) -> np.ndarray:
-        """The solution itself."""
-        return np.asarray(values).astype(np.int8)
 
     def reference(self, instance: Instance, program: Program, seed: int) -> Reference:
         """The best of several steepest descents, and one coupled cluster around its most undecided variable.
@@ -109,19 +135,6 @@ class UnconstrainedFamily(ProblemFamily):
             f"best of {reads} steepest descents; one coupled cluster around the most undecided variable",
         )
 
-    def random_assignments(
-        self, instance: Instance, count: int, seed: int, free: np.ndarray | None = None, base: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Uniformly random bits; with ``free`` only those vary and ``base`` gives the others."""
-        rng = np.random.default_rng(seed)
-        if free is None:
-            return rng.integers(0, 2, (count, instance.size), dtype=np.int8)
-        if base is None:
-            raise ValueError("free variables need a base for the others")
-        drawn = np.tile(np.asarray(base, dtype=np.int8), (count, 1))
-        drawn[:, free] = rng.integers(0, 2, (count, len(free)), dtype=np.int8)
-        return drawn
-
     def landscape(self, instance: Instance) -> Landscape:
         """The bits themselves."""
         from hybrid_assets.problems.flips import FlipLandscape
@@ -131,10 +144,6 @@ class UnconstrainedFamily(ProblemFamily):
     def baselines(self, instance: Instance) -> Sequence[str]:
         """Greedy, exact, annealing and, up to 5,000 variables, tabu."""
         return ("greedy", "cpsat", "annealing") + (("tabu",) if instance.size <= TABU_VARIABLES else ())
-
-    def constraints(self, instance: Instance) -> Mapping[str, Any]:
-        """None: every bit string is feasible."""
-        return {}
 
 
 def _cluster_priority(quadratic: Quadratic, bits: np.ndarray) -> np.ndarray:

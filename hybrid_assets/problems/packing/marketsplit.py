@@ -24,14 +24,13 @@ from hybrid_assets.problems.base import (
     Evaluation,
     FamilyOptions,
     Instance,
-    ProblemFamily,
     Program,
     Reference,
-    Solution,
     no_bits,
 )
 from hybrid_assets.problems.number_text import MAX_ROWS, Words
 from hybrid_assets.problems.source import SourceFile
+from hybrid_assets.problems.unconstrained import BitFamily
 from resources.failures import InputError
 
 if TYPE_CHECKING:
@@ -53,14 +52,13 @@ class RawSplit:
     table: np.ndarray
 
 
-class MarketSplit(ProblemFamily):
+class MarketSplit(BitFamily):
     """Bit i: whether retailer i goes to the first division. ``Instance.arrays``: ``matrix`` int64 (m, n) and
     ``targets`` int64 (m,)."""
 
     name = "marketsplit"
     version = "1"
     title = "market split (QOBLIB: m n, then rows of coefficients and target)"
-    options = FamilyOptions
     # the best objective is 0 where there is a split
     gap_kind: ClassVar[Literal["relative", "normalized"]] = "normalized"
     exact_program: ClassVar[bool] = False
@@ -111,10 +109,6 @@ class MarketSplit(ProblemFamily):
             labels,
         )
 
-    def program_size(self, instance: Instance) -> int:
-        """All bits."""
-        return instance.size
-
     def model(self, instance: Instance) -> Program:
         """Sum of squared residuals, without constraints.
 
@@ -147,15 +141,6 @@ class MarketSplit(ProblemFamily):
         residual = instance.arrays["matrix"] @ np.asarray(values).astype(np.int64) - instance.arrays["targets"]
         return Evaluation(float(np.abs(residual).sum()), no_bits(values))
 
-    def complete(self, instance: Instance, assignment: np.ndarray) -> Solution:
-        """The bits themselves."""
-        values = np.array(assignment, dtype=np.int8)
-        return Solution(values, self.evaluate(instance, values))
-
-    def assignment(self, instance: Instance, values: np.ndarray) -> np.ndarray:
-        """The solution itself."""
-        return np.asarray(values).astype(np.int8)
-
     def reference(self, instance: Instance, program: Program, seed: int) -> Reference:
         """The best of 20 descents; bits whose flip changes the squared residuals least come first."""
         rng, landscape = np.random.default_rng(seed), self.landscape(instance)
@@ -167,16 +152,6 @@ class MarketSplit(ProblemFamily):
         return Reference(
             best.data.copy(), -np.abs(change).astype(np.float64), f"best of {DESCENTS} descents by flips and pairs"
         )
-
-    def random_assignments(
-        self, instance: Instance, count: int, seed: int, free: np.ndarray | None = None, base: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Uniformly random bits; with ``free`` only those vary and ``base`` gives the others."""
-        start = np.zeros(instance.size, dtype=np.int8) if base is None else np.asarray(base, dtype=np.int8)
-        chosen = np.arange(instance.size) if free is None else np.asarray(free)
-        draws = np.tile(start, (count, 1))
-        draws[:, chosen] = np.random.default_rng(seed).integers(0, 2, (count, len(chosen)), dtype=np.int8)
-        return draws
 
     def landscape(self, instance: Instance) -> MarketSplitLandscape:
         """Bits and their residuals; see ``marketsplit_landscape``."""

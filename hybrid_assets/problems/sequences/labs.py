@@ -13,13 +13,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hybrid_assets.plots import small_figure
-from hybrid_assets.problems.base import Evaluation, FamilyOptions, Instance, ProblemFamily, Program, Reference, Solution
+from hybrid_assets.problems.base import Evaluation, FamilyOptions, Instance, Program, Reference
 from hybrid_assets.problems.source import SourceFile
+from hybrid_assets.problems.unconstrained import BitFamily
 from resources.failures import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class RawLength:
     length: int
 
 
-class Labs(ProblemFamily):
+class Labs(BitFamily):
     """Low-autocorrelation binary sequences; bit x stands for the element 1 − 2x.
 
     Minimized is E = Σ_k C_k² with C_k = Σ_i s_i s_{i+k} (Golay's merit factor is n²/2E).
@@ -56,7 +57,6 @@ class Labs(ProblemFamily):
     name = "labs"
     version = "1"
     title = "low-autocorrelation binary sequence (LABS)"
-    options = FamilyOptions
 
     def recognises(self, source: SourceFile) -> bool:
         """One of the two formats, whatever the length says."""
@@ -127,22 +127,9 @@ class Labs(ProblemFamily):
         )
         return Program(cqm, "sidelobe energy of degree four", energy.higher)
 
-    def program_size(self, instance: Instance) -> int:
-        """One bit per element."""
-        return instance.size
-
     def evaluate(self, instance: Instance, values: np.ndarray) -> Evaluation:
         """The sidelobe energy."""
         return Evaluation(float((correlations(values)[1:] ** 2).sum()))
-
-    def complete(self, instance: Instance, assignment: np.ndarray) -> Solution:
-        """The sequence itself: nothing is repaired or polished."""
-        values = np.asarray(assignment, dtype=np.int8)
-        return Solution(values, self.evaluate(instance, values))
-
-    def assignment(self, instance: Instance, values: np.ndarray) -> np.ndarray:
-        """The sequence itself."""
-        return np.asarray(values).astype(np.int8)
 
     def landscape(self, instance: Instance) -> LabsLandscape:
         """Some bits of the sequence, given the others."""
@@ -161,26 +148,9 @@ class Labs(ProblemFamily):
             f"best of {DESCENTS} descents; bits in the order of what their flip costs",
         )
 
-    def random_assignments(
-        self, instance: Instance, count: int, seed: int, free: np.ndarray | None = None, base: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Uniformly random bits; with ``free`` only those vary and ``base`` gives the others."""
-        rng = np.random.default_rng(seed)
-        if free is None:
-            return rng.integers(0, 2, (count, instance.size), dtype=np.int8)
-        if base is None:
-            raise ValueError("free variables need a base for the others")
-        drawn = np.tile(np.asarray(base, dtype=np.int8), (count, 1))
-        drawn[:, free] = rng.integers(0, 2, (count, len(free)), dtype=np.int8)
-        return drawn
-
     def baselines(self, instance: Instance) -> Sequence[str]:
         """Branch and bound, which proves optima to about 30 elements, then tabu search."""
         return ("labs-branch", "labs-tabu")
-
-    def constraints(self, instance: Instance) -> Mapping[str, Any]:
-        """None: every sequence is feasible."""
-        return {}
 
     def plot_instance(self, instance: Instance) -> Figure:
         """How many products each correlation has: all there is to know beforehand."""
