@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from hybrid_assets.solvers.base import ClassicalSolver
 
 
-@cache
 def names(kind: str) -> tuple[str, ...]:
     """Registered names of a kind (``families``, ``encodings``, ``solvers``, ``backends``), sorted."""
     return tuple(sorted({e.name for e in entry_points(group=f"hybrid_assets.{kind}")}))
