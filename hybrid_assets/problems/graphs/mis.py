@@ -1,7 +1,7 @@
 """The ``mis`` family: nodes of a graph of which no two are neighbours, as many or as heavy as possible.
 
-Here: its formats, the objective, the penalised program, the pictures. Not here: line parsing (``coordinate``), what it
-shares with other families without constraints (``unconstrained``), neighbourhoods (``mis_landscape``), solvers.
+Here: its formats, the objective, the penalised program, how a set is drawn. Not here: line parsing (``coordinate``),
+what it shares with other families (``graph_family``, ``unconstrained``), neighbourhoods (``mis_landscape``), solvers.
 
 Formats: DIMACS (``p edge n m`` or ``p col n m``, then ``e i j`` from 1, with ``n i weight`` lines between the two where
 nodes have weights; QOBLIB's ``.gph`` is the same), and a plain list (``n m``, then ``i j``). Content alone cannot tell
@@ -17,17 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid_assets.plots import small_figure
 from hybrid_assets.problems.base import Evaluation, FamilyOptions, Instance, Solution
-from hybrid_assets.problems.coordinate import MAX_COEFFICIENT, Lines, families_of
-from hybrid_assets.problems.graphs.maxcut import layout
+from hybrid_assets.problems.coordinate import MAX_COEFFICIENT, Lines
+from hybrid_assets.problems.graphs.graph_family import GraphFamily, header
 from hybrid_assets.problems.source import SourceFile
-from hybrid_assets.problems.unconstrained import Quadratic, UnconstrainedFamily, draw_matrix
+from hybrid_assets.problems.unconstrained import Quadratic
 from resources.envelope import PostProcessing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from hybrid_assets.problems.graphs.mis_landscape import MisLandscape
 
@@ -70,7 +68,7 @@ class Neighbours:
         return through[self.starts[1:]] - through[self.starts[:-1]]
 
 
-class Mis(UnconstrainedFamily):
+class Mis(GraphFamily):
     """Maximum (weight) independent set: bit i says whether node i is in it.
 
     The program has no constraints: an edge inside the set costs twice its lighter node, so that leaving that one out
@@ -80,20 +78,13 @@ class Mis(UnconstrainedFamily):
     name = "mis"
     version = "1"
     title = "maximum independent set of a graph (MIS)"
+    measure, ones = "weight", "the set"
     form = "negated weight, edges inside penalised"
-
-    def recognises(self, source: SourceFile) -> bool:
-        """Whether the content can be one of the formats above."""
-        return self.name in families_of(source)
 
     def read(self, source: SourceFile) -> Sequence[RawNodes]:
         """Parse one graph."""
         lines = Lines.of(source)
-        words = lines.lines[0].split()
-        dimacs = words[0] == "p"
-        if dimacs and words[1:2] not in (["edge"], ["col"]):
-            raise lines.error(0, f"the header is {lines.lines[0][:60]!r}", "write 'p edge n m' there")
-        nodes, edges = lines.integers(0, "n m", " ".join(words[:2]) if dimacs else "")
+        nodes, edges, dimacs = header(lines)
         first = 1
         while dimacs and first < len(lines.lines) and lines.lines[first].split()[0] == "n":
             first += 1
@@ -172,40 +163,16 @@ class Mis(UnconstrainedFamily):
         """At most one end of every edge."""
         return {"edges with at most one end inside": len(instance.arrays["rows"])}
 
-    def plot_instance(self, instance: Instance) -> Figure:
-        """The graph, or above 120 nodes its adjacency matrix."""
-        figure = small_figure(5.5, 4.8)
-        axes = figure.subplots()
-        self._draw(axes, instance, None, layout(instance))
-        axes.set_title(f"{instance.name}: {instance.size} nodes, {len(instance.arrays['rows'])} edges")
-        return figure
-
-    def plot_solution(self, instance: Instance, solutions: Mapping[str, np.ndarray]) -> Figure:
-        """For every solution the graph with its set, or the matrix with the set first: an empty corner."""
-        figure = small_figure(4.8 * max(1, len(solutions)), 4.5)
-        panels = np.atleast_1d(figure.subplots(1, max(1, len(solutions))))
-        places = layout(instance)
-        for axes, (label, values) in zip(panels, solutions.items(), strict=False):
-            self._draw(axes, instance, np.asarray(values), places)
-            axes.set_title(f"{label}: weight {self.evaluate(instance, values).objective:g}")
-        return figure
-
-    def _draw(self, axes: Axes, instance: Instance, inside: np.ndarray | None, places: np.ndarray | None) -> None:
-        a = instance.arrays
-        if places is None:
-            edges = Quadratic(np.zeros(instance.size), a["rows"], a["cols"], np.full(len(a["rows"]), 2.0), 0.0)
-            draw_matrix(axes, edges, inside)
-            axes.set_xlabel("node" if inside is None else "nodes, the set first")
-            return
+    def draw(self, axes: Axes, instance: Instance, bits: np.ndarray | None, places: np.ndarray) -> None:
+        """The nodes of the set in a colour."""
         from matplotlib.collections import LineCollection
 
+        a = instance.arrays
         ends = places[np.stack([a["rows"], a["cols"]], axis=1)]
         axes.add_collection(LineCollection(ends.tolist(), colors="0.8", linewidths=0.6, zorder=1))
         size = max(20.0, 220.0 - 2 * instance.size) * (0.4 + 0.6 * a["weights"] / a["weights"].max())
-        colours = "#4c72b0" if inside is None else np.where(inside > 0.5, "#d95f02", "0.6").tolist()
+        colours = "#4c72b0" if bits is None else np.where(bits > 0.5, "#d95f02", "0.6").tolist()
         axes.scatter(places[:, 0], places[:, 1], s=size.tolist(), c=colours, edgecolors="white", zorder=2)
-        axes.set_axis_off()
-        axes.margins(0.08)
 
 
 def edge_costs(instance: Instance) -> np.ndarray:
