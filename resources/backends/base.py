@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, partial
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult
@@ -83,6 +84,14 @@ class Estimate:
     logical_two_qubit_gates: int = 0
     logical_depth: int = 0
     coupling_map: str = "full"
+
+
+def installed(module: str) -> bool:
+    """Whether a module is there; its parent packages are imported, it is not."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 @cache

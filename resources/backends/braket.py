@@ -13,12 +13,11 @@ from abc import abstractmethod
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from resources.backends.base import Capabilities, Estimate, LocalBackend
+from resources.backends.base import Capabilities, Estimate, LocalBackend, installed
 from resources.backends.readout import check_payload
 from resources.backends.trip import answer
 from resources.circuits.device import estimate_on, tune
@@ -51,11 +50,9 @@ def qaoa_circuit(structure: Structure) -> Circuit:
 
 def missing_sdk(name: str) -> str | None:
     """One sentence when the SDK is not installed."""
-    try:
-        found = find_spec("braket.circuits")
-    except ModuleNotFoundError:
-        found = None
-    return None if found else f"backend {name} needs amazon-braket-sdk: install hybrid-assets[braket]"
+    if installed("braket.circuits"):
+        return None
+    return f"backend {name} needs amazon-braket-sdk: install hybrid-assets[braket]"
 
 
 @dataclass(frozen=True)

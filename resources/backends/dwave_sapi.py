@@ -20,11 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from resources.backends import notes
-from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
+from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend, installed
 from resources.backends.readout import check_payload
 from resources.envelope import JobEnvelope, JobResult, Timings
 from resources.failures import BackendError, FailureClass, InputError, never_connected, redacted
@@ -139,11 +138,7 @@ def upload(payload: bytes, seconds: float) -> str:
 
 def missing(name: str, *, token: bool) -> str | None:
     """One sentence naming the extra, or the variable with the token, that this backend lacks."""
-    try:
-        found = all(find_spec(module) for module in ("dwave.system", "dwave.cloud"))
-    except ModuleNotFoundError:
-        found = False
-    if not found:
+    if not (installed("dwave.system") and installed("dwave.cloud")):
         return f"backend {name} needs dwave-system: install hybrid-assets[dwave]"
     if token and not os.environ.get(TOKEN):
         return f"backend {name} needs {TOKEN} in the environment: the API token of a Leap project"

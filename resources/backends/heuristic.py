@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
+from resources.backends.base import Capabilities, Estimate, LocalBackend, installed, package_version
 from resources.backends.readout import check_payload, counted
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
 
@@ -49,11 +48,9 @@ class Heuristic(LocalBackend):
 
     def available(self) -> str | None:
         """Names the package when it is not installed."""
-        try:
-            found = find_spec("dwave.samplers")
-        except ModuleNotFoundError:
-            found = None
-        return None if found else "backend heuristic needs dwave-samplers: install the package"
+        if installed("dwave.samplers"):
+            return None
+        return "backend heuristic needs dwave-samplers: install the package"
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
         """Seconds = 3 ms + reads × (10 µs + n² × 7 ns) + moves × n × 1.5 ns, measured on one core; complete graph."""
