@@ -161,6 +161,7 @@ def solve(
     shots: Annotated[int | None, typer.Option(help="shots of the final circuit")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of everything random")] = None,
     budget: Annotated[float | None, typer.Option(help="seconds for the quantum side, and for each baseline")] = None,
+    trips: Annotated[int | None, typer.Option(help="jobs at most, where it is larger than the device")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a family's option")] = None,
     json_: Annotated[bool, typer.Option("--json", help="one JSON document on stdout")] = False,
 ) -> None:
@@ -172,7 +173,14 @@ def solve(
     address = Address.parse(file)
     beside = read_sidecar(address.path).stored()
     constraints = {**beside.pop("constraints", {}), **dict(_pair(text) for text in set_ or [])}
-    asked = {"backend": backend, "encoding": encoding, "shots": shots, "seed": seed, "budget": budget}
+    asked = {
+        "backend": backend,
+        "encoding": encoding,
+        "shots": shots,
+        "seed": seed,
+        "budget": budget,
+        "trips": trips,
+    }
     request = parse(
         {**beside, **{k: v for k, v in asked.items() if v is not None}, "constraints": constraints}, "the request"
     )

@@ -54,9 +54,12 @@ def recognise(source: SourceFile) -> str:
             f"it can be read as {' or as '.join(candidates)}",
             f"say which with --family {' or --family '.join(candidates)}",
         )
-    known = ", ".join(f"{name} ({registry.family(name).title})" for name in registry.names("families"))
+    known = ", ".join(registry.names("families"))
     raise InputError(
-        source.name, "format", "its content is no format that any family reads", f"give a file of one of: {known}"
+        source.name,
+        "format",
+        "its content is no format that any family reads",
+        f"give a file of one of: {known}; with --family its reader says what is wrong",
     )
 
 

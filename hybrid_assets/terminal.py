@@ -28,6 +28,10 @@ def show(table: Table) -> None:
     Console(width=Measurement.get(wide, wide.options, table).maximum).print(table)
 
 
+#: Entries of a solution that are printed.
+SHOWN = 40
+
+
 class Steps:
     """Progress of one instance on stderr: the stage that runs, then how long each took."""
 
@@ -75,13 +79,15 @@ def show_answer(document: dict[str, Any]) -> None:
     show(table)
     chosen = document["solution"]
     if chosen and document["labels"]:
-        bits = set(chosen) <= {0, 1}
-        named = [
-            label if bits else f"{label} {value:.4g}"
-            for label, value in zip(document["labels"], chosen, strict=True)
-            if value
-        ]
-        say("solution: " + ", ".join(named[:40]) + (" …" if len(named) > 40 else ""))
+        pairs = list(zip(document["labels"], chosen, strict=True))
+        if set(chosen) <= {0, 1}:
+            named = [label for label, value in pairs if value]
+        else:
+            # 0 is a bin, a place or a start like any other; only a weight of 0 says nothing
+            weights = not all(float(value).is_integer() for value in chosen)
+            named = [f"{label} {value:.4g}" for label, value in pairs if value or not weights]
+        more = f" … ({len(named) - SHOWN} more, all of them with --json)" if len(named) > SHOWN else ""
+        say("solution: " + ", ".join(named[:SHOWN]) + more)
 
 
 def _text(value: Any) -> str:

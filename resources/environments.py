@@ -40,7 +40,7 @@ class Settings:
 
     environment: Environment
     repetitions: int = 3
-    trips: int = 60
+    trips: int = 500
     algorithm: Algorithm = DEFAULT_ALGORITHM
     owner: str = "team:unassigned"
     sensitivity: Literal["public", "internal", "confidential"] = "internal"

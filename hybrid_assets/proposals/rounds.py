@@ -70,6 +70,8 @@ def envelope_for(
                 "seed": (resolved.seed + 1009 * repetition + round_) % 2**32,
                 "groups": tuple(tuple(group) for group in prepared.encoded.detail.get("groups", ())),
                 **({"ramp_lengths": ramp_lengths} if ramp_lengths else {}),
+                # a small sub-program's schedule needs no more shots than its answer
+                **({"tuning_shots": min(algorithm.tuning_shots, max(10, resolved.shots))} if walks else {}),
             }
         ),
         expected_shape=(resolved.shots, variables),

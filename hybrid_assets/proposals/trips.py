@@ -31,7 +31,9 @@ BATCH = 8
 #: Read-outs of a trip with several sub-programs at most.
 MANY = 128
 #: A walk of fewer trips than this has no time to cool: it only goes down.
-COOLED = 100
+COOLED = 1000
+#: Share of a sub-program's states that a trip reads out at most: whoever draws all of them proposes nothing.
+READ = 1 / 4
 #: Read-outs of a trip that become candidates, lowest energies first.
 CANDIDATES = 8
 
@@ -87,7 +89,8 @@ class Plan:
         batch = parts if parts > 1 else max(1, min(BATCH, max_variables // width)) if by_trip else 1
         # of sub-programs that may meddle with each other a walk takes one
         batch = batch if disjoint else 1
-        return cls(size, batch, shots if batch == 1 else min(shots, MANY), trips, polish, seed)
+        shots = min(shots, MANY if batch > 1 else max(2, int(READ * 2**size)))
+        return cls(size, batch, shots, trips, polish, seed)
 
     @property
     def record(self) -> dict[str, Any]:

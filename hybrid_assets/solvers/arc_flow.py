@@ -14,6 +14,7 @@ import numpy as np
 from hybrid_assets.problems.base import Instance
 from hybrid_assets.problems.packing.binpacking import fewest_bins, packed
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
+from hybrid_assets.solvers.highs import one_thread
 
 #: Largest graph; above it the bound L2 and best fit are all there is.
 MAX_ARCS = 200_000
@@ -137,15 +138,8 @@ def _loaded(instance: Instance, arcs: np.ndarray, upper: float, seed: int) -> An
     lp.a_matrix_.start_, lp.a_matrix_.index_ = matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32)
     lp.a_matrix_.value_ = matrix.data
     lp.integrality_ = [highspy.HighsVarType.kInteger] * (total + 1)
-    solver = highspy.Highs()
-    solver.setOptionValue("output_flag", False)
-    solver.setOptionValue("threads", 1)
     # numbers of bins are whole: a gap below one closes
-    solver.setOptionValue("mip_abs_gap", 0.99)
-    solver.setOptionValue("mip_rel_gap", 0.0)
-    solver.setOptionValue("random_seed", seed % 2**31)
-    solver.passModel(lp)
-    return solver
+    return one_thread(lp, seed, mip_abs_gap=0.99, mip_rel_gap=0.0)
 
 
 def _bins(instance: Instance, arcs: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -64,6 +64,17 @@ class HighsProgram(ClassicalSolver):
         )
 
 
+def one_thread(model: HighsLp, seed: int, **options: float) -> Highs:
+    """A silent HiGHS on one thread with a model; ``options`` by their names in HiGHS."""
+    import highspy
+
+    solver = highspy.Highs()
+    for option, value in {"output_flag": False, "threads": 1, "random_seed": seed % 2**31, **options}.items():
+        solver.setOptionValue(option, value)
+    solver.passModel(model)
+    return solver
+
+
 def within_nodes(program: Linearized, nodes: int) -> tuple[np.ndarray | None, bool]:
     """What a run of so many nodes finds, whatever the time: bits (int8) or ``None``, and whether there are none.
 
@@ -71,10 +82,7 @@ def within_nodes(program: Linearized, nodes: int) -> tuple[np.ndarray | None, bo
     """
     import highspy
 
-    solver = highspy.Highs()
-    for option, value in {"output_flag": False, "threads": 1, "random_seed": 0, "mip_max_nodes": nodes}.items():
-        solver.setOptionValue(option, value)
-    solver.passModel(_model(program, scale_of(program), lambda: False))
+    solver = one_thread(_model(program, scale_of(program), lambda: False), 0, mip_max_nodes=nodes)
     solver.solve()
     if solver.getInfo().primal_solution_status != 2:
         return None, solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible
@@ -85,17 +93,10 @@ def within_nodes(program: Linearized, nodes: int) -> tuple[np.ndarray | None, bo
 def _loaded(program: Linearized, scale: float, search: ProgramSearch, seed: int) -> Highs | None:
     """HiGHS with the model, the hint and callbacks that record improvements and stop at the target; ``None`` when half
     the budget is gone before it stands."""
-    import highspy
-
     model = _model(program, scale, lambda: search.late)
     if model is None:
         return None
-    solver = highspy.Highs()
-    solver.setOptionValue("output_flag", False)
-    solver.setOptionValue("threads", 1)
-    solver.setOptionValue("mip_rel_gap", 0.0)
-    solver.setOptionValue("random_seed", seed % 2**31)
-    solver.passModel(model)
+    solver = one_thread(model, seed, mip_rel_gap=0.0)
     hint = search.hint(program)
     if hint is not None:
         solver.setSolution(len(hint), np.arange(len(hint), dtype=np.int32), hint)

@@ -13,6 +13,7 @@ import numpy as np
 
 from hybrid_assets.problems.base import Instance
 from hybrid_assets.solvers.base import ClassicalSolver, SolverResult, SolveTask
+from hybrid_assets.solvers.highs import one_thread
 
 
 class SplitHighs(ClassicalSolver):
@@ -95,12 +96,5 @@ def _loaded(instance: Instance, seed: int) -> Any:
     lp.a_matrix_.start_ = np.searchsorted(rows, np.arange(m + 1)).astype(np.int32)
     lp.a_matrix_.index_, lp.a_matrix_.value_ = columns.astype(np.int32), table[rows, columns]
     lp.integrality_ = [highspy.HighsVarType.kInteger] * (n + 2 * m)
-    solver = highspy.Highs()
-    solver.setOptionValue("output_flag", False)
-    solver.setOptionValue("threads", 1)
     # residuals are whole numbers: a gap below one closes
-    solver.setOptionValue("mip_abs_gap", 0.99)
-    solver.setOptionValue("mip_rel_gap", 0.0)
-    solver.setOptionValue("random_seed", seed % 2**31)
-    solver.passModel(lp)
-    return solver
+    return one_thread(lp, seed, mip_abs_gap=0.99, mip_rel_gap=0.0)

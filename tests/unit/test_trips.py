@@ -224,13 +224,13 @@ def test_the_control_walks_by_itself_under_the_same_plan() -> None:
 
 
 def test_where_trips_are_the_budget_they_are_filled() -> None:
-    assert Plan.of(16, 1, False, 1024, 24, True, 0) == Plan(8, 1, 1024, 24, True, 0)
+    assert Plan.of(16, 1, False, 1024, 24, True, 0) == Plan(8, 1, 64, 24, True, 0)
     assert Plan.of(100, 1, True, 1024, 2, True, 0) == Plan(16, 6, 128, 2, True, 0)
     assert Plan.of(16, 64, False, 1024, 2, True, 0) == Plan(8, 64, 128, 2, True, 0)
     assert Plan.of(16, 64, True, 1024, 2, True, 0, disjoint=False) == Plan(16, 1, 1024, 2, True, 0)
     # ten variables for four bits and their six pairs
-    assert Plan.of(14, 1, True, 1024, 2, True, 0, higher=True) == Plan(4, 1, 1024, 2, True, 0)
-    assert Plan.of(4, 1, False, 64, 24, False, 0) == Plan(4, 1, 64, 24, False, 0)
+    assert Plan.of(14, 1, True, 1024, 2, True, 0, higher=True) == Plan(4, 1, 4, 2, True, 0)
+    assert Plan.of(4, 1, False, 64, 24, False, 0) == Plan(4, 1, 4, 24, False, 0)
 
 
 def test_terms_of_degree_four_are_seen_before_they_do_not_fit() -> None:
