@@ -1,13 +1,14 @@
 """The ``ClassicalSolver`` seam: a baseline gets an instance, a budget in wall-clock seconds and a seed.
 
-Here: the task, the result and the abstract solver. Not here: any single solver, or how results are compared
+Here: the task, the clock, the result and the abstract solver. Not here: any single solver, or how results are compared
 (``evidence``).
 """
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -78,6 +79,27 @@ class SolverResult:
     seed: int = 0
     threads: int = 1
     evaluations: int = 0
+
+
+@dataclass
+class Progress:
+    """The best solution so far (``values``) within a budget in seconds; the clock runs from construction."""
+
+    task: SolveTask
+    budget: float
+    started: float = field(default_factory=time.perf_counter, init=False)
+    values: np.ndarray | None = field(default=None, init=False)
+    trajectory: list[tuple[float, float]] = field(default_factory=list, init=False)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget that are left; negative when it is overdrawn."""
+        return self.budget - self.elapsed
 
 
 class ClassicalSolver(ABC):

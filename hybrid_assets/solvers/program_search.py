@@ -6,13 +6,12 @@ Here: ``ProgramSearch``. Not here: the linear form of the program (``linearized`
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from hybrid_assets import registry
-from hybrid_assets.solvers.base import SolverResult, SolveTask, Status
+from hybrid_assets.solvers.base import Progress, SolverResult, Status
 from hybrid_assets.solvers.linearized import Linearized
 from resources.failures import InputError
 
@@ -30,32 +29,17 @@ def takes_programs(family: str) -> bool:
 
 
 @dataclass
-class ProgramSearch:
-    """Best feasible solution so far within a budget; the clock runs from construction.
+class ProgramSearch(Progress):
+    """Progress on any program: the best feasible solution so far.
 
     Energies are those of the program (minimized); objectives are ``family.evaluate`` of the completed assignment.
     """
 
-    task: SolveTask
-    budget: float
     seed: int
-    started: float = field(default_factory=time.perf_counter)
     objective: float | None = None
-    values: np.ndarray | None = None
     bits: np.ndarray | None = None
-    trajectory: list[tuple[float, float]] = field(default_factory=list)
     scale: float = 0.0
     seen: set[bytes] = field(default_factory=set)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self.started
-
-    @property
-    def left(self) -> float:
-        """Seconds of the budget that are left; negative when it is overdrawn."""
-        return self.budget - self.elapsed
 
     @property
     def done(self) -> bool:

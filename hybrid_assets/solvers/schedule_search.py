@@ -5,15 +5,14 @@ Here: the record, its proof by the combinatorial lower bound, and priority-rule 
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from hybrid_assets import registry
 from hybrid_assets.problems.scheduling.project import Project
 from hybrid_assets.problems.scheduling.schedule import ScheduleFamily
-from hybrid_assets.solvers.base import SolverResult, SolveTask
+from hybrid_assets.solvers.base import Progress, SolverResult, SolveTask
 
 
 def is_scheduling(family: str) -> bool:
@@ -40,26 +39,11 @@ def heuristic_start(task: SolveTask, project: Project) -> np.ndarray:
 
 
 @dataclass
-class ScheduleRecord:
-    """Best schedule so far within a budget; the clock runs from construction."""
+class ScheduleRecord(Progress):
+    """Progress on a schedule, with a proven bound of its makespan."""
 
-    task: SolveTask
-    budget: float
-    started: float = field(default_factory=time.perf_counter)
     makespan: float = np.inf
-    values: np.ndarray | None = None
     bound: int = 0
-    trajectory: list[tuple[float, float]] = field(default_factory=list)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self.started
-
-    @property
-    def left(self) -> float:
-        """Seconds of the budget that are left; negative when it is overdrawn."""
-        return self.budget - self.elapsed
 
     @property
     def done(self) -> bool:

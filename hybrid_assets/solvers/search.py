@@ -6,8 +6,7 @@ single search.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -16,7 +15,7 @@ import numpy as np
 from hybrid_assets import registry
 from hybrid_assets.encodings.arrays import QuadraticForm
 from hybrid_assets.problems.unconstrained import UnconstrainedFamily
-from hybrid_assets.solvers.base import SolverResult, SolveTask
+from hybrid_assets.solvers.base import Progress, SolverResult, SolveTask
 
 if TYPE_CHECKING:
     import dimod
@@ -62,29 +61,14 @@ _MADE: WeakKeyDictionary[SolveTask, dimod.BinaryQuadraticModel] = WeakKeyDiction
 
 
 @dataclass
-class Record:
-    """Best solution so far within a budget; the clock runs from construction.
+class Record(Progress):
+    """Progress on the binaries of a program.
 
     Energies are those of the program (minimized); objectives are ``family.evaluate``.
     """
 
-    task: SolveTask
-    budget: float
-    started: float = field(default_factory=time.perf_counter)
     energy: float = np.inf
     objective: float | None = None
-    values: np.ndarray | None = None
-    trajectory: list[tuple[float, float]] = field(default_factory=list)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self.started
-
-    @property
-    def left(self) -> float:
-        """Seconds of the budget that are left; negative when it is overdrawn."""
-        return self.budget - self.elapsed
 
     @property
     def done(self) -> bool:
