@@ -28,6 +28,7 @@ from resources.home import PROJECT, Home, inbox
 
 if TYPE_CHECKING:
     from hybrid_assets.line import Outcome
+    from hybrid_assets.problems.base import Instance
     from hybrid_assets.session import Session
 
 app = typer.Typer(
@@ -228,6 +229,15 @@ def _pair(text: str) -> tuple[str, Any]:
         raise InputError("--set", text, "the value cannot be read", "write a number or a word") from None
 
 
+def _told(instance: Instance, values: str | None) -> list[str]:
+    """A stored solution in words."""
+    import numpy as np
+
+    from hybrid_assets import registry
+
+    return registry.family(instance.family).told(instance, np.array(json.loads(values))) if values else []
+
+
 def answer(session: Session, key: str) -> dict[str, Any]:
     """The decision about an instance as one JSON-able document."""
     from hybrid_assets.problems.base import Instance
@@ -247,6 +257,7 @@ def answer(session: Session, key: str) -> dict[str, Any]:
         "feasible": bool(decided["feasible"]),
         "solution": json.loads(decided["values"]) if decided["values"] else None,
         "labels": list(instance.labels) or None,
+        "told": _told(instance, decided["values"]),
         "evidence_class": decided["evidence_class"],
         "post_processing": decided["post_processing"],
         "source": decided["source"],

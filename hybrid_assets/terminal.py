@@ -28,7 +28,7 @@ def show(table: Table) -> None:
     Console(width=Measurement.get(wide, wide.options, table).maximum).print(table)
 
 
-#: Entries of a solution that are printed.
+#: Parts of a solution that are printed.
 SHOWN = 40
 
 
@@ -77,15 +77,8 @@ def show_answer(document: dict[str, Any]) -> None:
     for phase, seconds in document["seconds"].items():
         table.add_row(f"seconds: {phase}", f"{seconds:.2f}")
     show(table)
-    chosen = document["solution"]
-    if chosen and document["labels"]:
-        pairs = list(zip(document["labels"], chosen, strict=True))
-        if set(chosen) <= {0, 1}:
-            named = [label for label, value in pairs if value]
-        else:
-            # 0 is a bin, a place or a start like any other; only a weight of 0 says nothing
-            weights = not all(float(value).is_integer() for value in chosen)
-            named = [f"{label} {value:.4g}" for label, value in pairs if value or not weights]
+    named = document["told"]
+    if named:
         more = f" … ({len(named) - SHOWN} more, all of them with --json)" if len(named) > SHOWN else ""
         say("solution: " + ", ".join(named[:SHOWN]) + more)
 

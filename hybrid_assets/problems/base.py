@@ -284,6 +284,14 @@ class ProblemFamily(ABC):
     def constraints(self, instance: Instance) -> Mapping[str, Any]:
         """The constraints extracted at normalization, JSON-able, for the table and for people."""
 
+    def told(self, instance: Instance, values: np.ndarray) -> list[str]:
+        """A solution in words, one part each: what is chosen, or what every label got; weights of 0 are left out."""
+        pairs = list(zip(instance.labels, np.asarray(values).tolist(), strict=True))
+        if set(np.unique(values)) <= {0, 1}:
+            return [label for label, value in pairs if value]
+        weights = not all(float(value).is_integer() for _, value in pairs)
+        return [f"{label} = {value:.4g}" for label, value in pairs if value or not weights]
+
     @abstractmethod
     def plot_instance(self, instance: Instance) -> Figure:
         """A picture of the input's shape."""

@@ -34,3 +34,24 @@ def test_it_is_read_and_walked_or_modelled(found: Found) -> None:
         worse = request.best_known - objective if instance.sense == "max" else objective - request.best_known
         assert worse >= -1e-6 * max(1.0, abs(request.best_known))
     assert np.isfinite(objective)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "values", "told"),
+    [
+        ("tsp", "state-capitals.tsp", range(16), [" → ".join(map(str, range(1, 17)))]),
+        ("binpacking", "benches.txt", [0] * 2 + [1] * 14, ["bin 1: 1 2", "bin 2: " + " ".join(map(str, range(3, 17)))]),
+        ("knapsack", "half-the-people.txt", [1, 0, 1] + [0] * 13, ["1", "3"]),
+        ("jobshop", "ft06.txt", [0] * 35 + [7], None),
+    ],
+)
+def test_answers_are_told_in_words(family: str, name: str, values: list[int], told: list[str] | None) -> None:
+    known, source = registry.family(family), SourceFile.open(INBOX / family / name)
+    instance = known.normalize(known.read(source)[0], known.options(), name)
+    found = known.told(instance, np.array(list(values)))
+    if told is None:
+        # a start at 0 is a start
+        assert len(found) == 36
+        assert found[-1].endswith(" = 7")
+    else:
+        assert found == told

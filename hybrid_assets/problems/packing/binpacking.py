@@ -293,6 +293,14 @@ class BinPacking(ProblemFamily):
         a, where = instance.arrays, layout(instance)
         return {"capacity": float(a["capacity"][0] / a["scale"][0]), "bins": [fewest_bins(instance), where.most]}
 
+    def told(self, instance: Instance, values: np.ndarray) -> list[str]:
+        """The items of every bin."""
+        bins = np.asarray(values).astype(np.int64)
+        return [
+            f"bin {k}: " + " ".join(instance.labels[i] for i in np.flatnonzero(bins == b).tolist())
+            for k, b in enumerate(np.unique(bins).tolist(), 1)
+        ]
+
     def plot_instance(self, instance: Instance) -> Figure:
         """Sizes as shares of a bin."""
         from hybrid_assets.problems.packing import packing_plots

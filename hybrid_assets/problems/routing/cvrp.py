@@ -323,6 +323,13 @@ class Cvrp(ProblemFamily):
             "time windows": "ready" in instance.arrays,
         }
 
+    def told(self, instance: Instance, values: np.ndarray) -> list[str]:
+        """The customers of every route in order of visit."""
+        routes = routes_of(values)
+        return [
+            f"route {k}: " + " → ".join(instance.labels[int(c) - 1] for c in route) for k, route in enumerate(routes, 1)
+        ]
+
     def plot_instance(self, instance: Instance) -> Figure:
         """Depot and customers, sized by demand."""
         from hybrid_assets.problems.routing.routing_plots import draw

@@ -202,6 +202,10 @@ class Tsp(ProblemFamily):
         """Every city once."""
         return {"cities": instance.size, "visits per city": 1}
 
+    def told(self, instance: Instance, values: np.ndarray) -> list[str]:
+        """The cities in the order of the tour."""
+        return [" → ".join(instance.labels[int(city)] for city in values)]
+
     def plot_instance(self, instance: Instance) -> Figure:
         """The cities on a map, or on a circle where the file has no coordinates."""
         from hybrid_assets.problems.routing.routing_plots import draw
