@@ -100,17 +100,6 @@ def solvable(constraints: list[LinearConstraint], n: int) -> bool | None:
     return bool((_squared_violations(constraints, n) == 0).any()) if n <= ENUMERATED else None
 
 
-def threshold(objective: QuadraticForm, constraints: list[LinearConstraint]) -> float:
-    """The least weight that is not too small: the largest (f* − f(x)) / V(x) over all infeasible x, at least 0.
-
-    By enumeration, so it has read f*: to judge bounds with, never to encode with. Some state must be feasible.
-    """
-    values, violations = _enumerate(objective, constraints, {})
-    feasible = violations == 0
-    needed = (values[feasible].min() - values[~feasible]) / violations[~feasible]
-    return max(float(needed.max()), 0.0) if len(needed) else 0.0
-
-
 def judge(
     objective: QuadraticForm,
     constraints: list[LinearConstraint],

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from resources.circuits.schedules import linear_ramp
-
 if TYPE_CHECKING:
     import dimod
 
@@ -282,86 +280,11 @@ def sample_block(
     samples in one compiled call, in single precision. Arguments as of ``Diagonal.of`` and ``evolve``; the seed alone
     decides the bits."""
     gammas, betas = _schedule(gammas, betas)
-    bits, _ = _sampled(linear, couplings, offset, gammas[None], betas[None], shots, seed, higher, groups)
-    return bits
-
-
-@dataclass(frozen=True, eq=False)
-class RampSample:
-    """Read-outs along the best of several ramps.
-
-    Attributes:
-        bits: int8, shape ``(shots, n)``.
-        length: of the chosen ramp.
-        cvars: sampled CVaR of each length; empty when there was no choice.
-        tuning_shots, circuits: shots spent on the choice, and circuits in all.
-    """
-
-    bits: np.ndarray
-    length: float
-    cvars: tuple[float, ...]
-    tuning_shots: int
-    circuits: int
-
-
-def sample_ramps(
-    linear: np.ndarray,
-    couplings: np.ndarray,
-    offset: float,
-    lengths: Sequence[float],
-    depth: int,
-    shots: int,
-    tuning_shots: int,
-    seed: int,
-    alpha: float = 0.2,
-    higher: Higher | None = None,
-    groups: tuple[tuple[int, ...], ...] = (),
-) -> RampSample:
-    """As ``sample_block``, along the linear ramp whose ``tuning_shots`` samples have the lowest CVaR.
-
-    Args:
-        lengths: of the ramps (``schedules.linear_ramp``); a single one is taken as it is and costs no shots.
-        depth: layers p.
-        alpha: share of the CVaR.
-        linear, couplings, offset, shots, seed, higher, groups: as of ``sample_block``.
-    """
-    gammas, betas = _ramps(tuple(lengths), depth)
-    bits, scores = _sampled(
-        linear, couplings, offset, gammas, betas, shots, seed, higher, groups, tuning_shots=tuning_shots, alpha=alpha
-    )
-    if len(lengths) == 1:
-        return RampSample(bits, lengths[0], (), 0, 1)
-    best = min(range(len(lengths)), key=lambda row: tuple(scores[row]))
-    return RampSample(bits, lengths[best], tuple(scores[:, 0]), tuning_shots * len(lengths), len(lengths) + 1)
-
-
-@lru_cache(maxsize=64)
-def _ramps(lengths: tuple[float, ...], depth: int) -> tuple[np.ndarray, np.ndarray]:
-    ramps = np.array([linear_ramp(length, depth) for length in lengths])
-    return np.ascontiguousarray(ramps[:, 0]), np.ascontiguousarray(ramps[:, 1])
-
-
-def _sampled(
-    linear: np.ndarray,
-    couplings: np.ndarray,
-    offset: float,
-    gammas: np.ndarray,
-    betas: np.ndarray,
-    shots: int,
-    seed: int,
-    higher: Higher | None,
-    groups: tuple[tuple[int, ...], ...],
-    *,
-    tuning_shots: int = 0,
-    alpha: float = 1.0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bits along the best schedule, and CVaR and mean of each, shape ``(k, 2)``."""
     linear, couplings = _as_arrays(linear, couplings)
-    bits, scores = _loops().sampled_block(
-        linear, couplings, float(offset), *_terms(higher), gammas, betas, *_ring(groups, len(linear)),
-        tuning_shots, shots, alpha, seed % _SEEDS,
+    return _loops().sampled_block(
+        linear, couplings, float(offset), *_terms(higher), gammas, betas, *_ring(groups, len(linear)), shots,
+        seed % _SEEDS,
     )  # fmt: skip
-    return bits, scores
 
 
 def _terms(higher: Higher | None) -> tuple[np.ndarray, np.ndarray]:

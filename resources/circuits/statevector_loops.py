@@ -369,32 +369,17 @@ def uniform_numbers(state: np.uint64, count: int) -> tuple[np.uint64, Array]:
 @compiled
 def sampled_block(
     linear: Array, couplings: Array, offset: float, masks: Array, weights: Array, gammas: Array, betas: Array,
-    group: Array, pairs: Array, tuning_shots: int, shots: int, alpha: float, seed: int,
-) -> tuple[Array, Array]:  # fmt: skip
-    """Bits (int8, shape ``(shots, n)``) along the schedule with the lowest sampled CVaR, and CVaR and mean of each:
-    diagonal, circuits and samples of a small block. A single schedule (``gammas`` of shape ``(1, p)``) is not judged;
-    equal CVaRs are told apart by the mean."""
+    group: Array, pairs: Array, shots: int, seed: int,
+) -> Array:  # fmt: skip
+    """Bits (int8, shape ``(shots, n)``) along a schedule: diagonal, circuit and samples of a small block."""
     n = len(linear)
     values = np.empty(1 << n)
     fill_diagonal(linear, couplings, offset, masks, weights, values)
-    units = gammas / deviation(values)
     like = np.empty(0, np.float32)
     re, im = aligned(1 << n, like), aligned(1 << n, like)
     flat, along, across = np.full(n, math.sqrt(0.5)), np.zeros(n), np.ones(n)
-    state, best = np.uint64(seed), 0
-    scores = np.zeros((len(gammas), 2))
-    if len(gammas) > 1:
-        kept = math.ceil(alpha * tuning_shots)
-        for row in range(len(gammas)):
-            evolve(re, im, values, units[row], betas[row], flat, flat, group, along, across, pairs)
-            state, uniforms = uniform_numbers(state, tuning_shots)
-            costs = np.sort(values[draw(re, im, uniforms)])
-            scores[row, 0], scores[row, 1] = costs[:kept].mean(), costs.mean()
-            if (scores[row, 0], scores[row, 1]) < (scores[best, 0], scores[best, 1]):
-                best = row
-    if best < len(gammas) - 1 or len(gammas) == 1:
-        evolve(re, im, values, units[best], betas[best], flat, flat, group, along, across, pairs)
-    _, uniforms = uniform_numbers(state, shots)
+    evolve(re, im, values, gammas / deviation(values), betas, flat, flat, group, along, across, pairs)
+    _, uniforms = uniform_numbers(np.uint64(seed), shots)
     bits = np.empty((shots, n), np.int8)
     unpack(draw(re, im, uniforms), bits)
-    return bits, scores
+    return bits

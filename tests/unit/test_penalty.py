@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid_assets.encodings.arrays import QuadraticForm, linear_constraints, states
+from hybrid_assets.encodings.arrays import LinearConstraint, QuadraticForm, linear_constraints, states
 from hybrid_assets.encodings.penalty import MARGIN, Penalty
 from hybrid_assets.encodings.slack import slack_bits, slack_coefficients
-from hybrid_assets.encodings.weights import bounds, feasible_share, threshold
+from hybrid_assets.encodings.weights import bounds, feasible_share
 from hybrid_assets.problems.base import Program
 from resources.failures import InfeasibleError, InputError, InvariantError
 
@@ -46,6 +46,15 @@ def brute(p: Program) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         gap = c.lhs.energies((every, range(n))) - c.rhs
         feasible &= {"==": np.abs(gap) < 1e-9, "<=": gap < 1e-9, ">=": gap > -1e-9}[c.sense.value]
     return every, p.cqm.objective.energies((every, range(n))), feasible
+
+
+def threshold(p: Program, constraints: list[LinearConstraint]) -> float:
+    """The least weight that is not too small, by enumeration: (f* − f(x)) / V(x) at its largest."""
+    every, values, feasible = brute(p)
+    violations = sum(c.violation(every) ** 2 for c in constraints)
+    if feasible.all():
+        return 0.0
+    return max(float(((values[feasible].min() - values[~feasible]) / violations[~feasible]).max()), 0.0)
 
 
 def cardinality(n: int, k: int, sense: str = "==") -> list[tuple[list[tuple[int, float]], str, float]]:
@@ -116,7 +125,7 @@ def test_every_bound_is_enough(n: int, seed: int, data: st.DataObject) -> None:
     assert high >= values.max() - 1e-9 * abs(high)
     found = bounds(objective, constraints)
     assert set(found) == {"range", "marginal"}
-    least = threshold(objective, constraints)
+    least = threshold(p, constraints)
     for bound in (*found.values(), least):
         weight = bound * 1.0001 + 1e-9
         assert (values + weight * violations)[~feasible].min() > values[feasible].min()
@@ -152,7 +161,7 @@ def test_enumeration_is_the_exact_threshold() -> None:
     p = program(8, 5, [(weights, "==", 5)])
     objective, constraints = QuadraticForm.of(p.cqm), linear_constraints(p.cqm) or []
     found = bounds(objective, constraints)
-    least = threshold(objective, constraints)
+    least = threshold(p, constraints)
     assert set(found) == {"range"}
     assert 0 < least < found["range"]
     assert PENALTY.audit(p, PENALTY.weighted(p, least * 1.001), 0).penalty_verdict == "proven"

@@ -24,7 +24,6 @@ from resources.circuits.statevector import (
     evolve,
     gradient,
     sample_block,
-    sample_ramps,
 )
 from resources.failures import BackendError, InputError
 
@@ -288,24 +287,6 @@ def test_a_block_is_decided_by_its_seed_and_stays_in_its_groups() -> None:
     bits = sample_block(*arguments, seed=3, higher={(0, 3, 4): 2.0}, groups=groups)
     assert all((bits[:, list(group)].sum(axis=1) == 1).all() for group in groups)
     assert len(np.unique(bits, axis=0)) > 1
-
-
-def test_ramps_are_chosen_by_the_lowest_cvar_and_charged() -> None:
-    linear, couplings = polynomial(8, 9)
-    lengths = (0.01, 3.0, 200.0)
-    found = sample_ramps(linear, couplings, 0.0, lengths, depth=4, shots=500, tuning_shots=200, seed=1)
-    assert found.length == lengths[int(np.argmin(found.cvars))] == 3.0
-    assert (found.tuning_shots, found.circuits, found.bits.shape) == (600, 4, (500, 8))
-    diagonal = Diagonal.of(linear, couplings)
-    indices = found.bits.astype(int) @ (1 << np.arange(8))
-    assert chi_square(indices, evolve(diagonal, *linear_ramp(3.0, 4)).probabilities()) > 1e-3
-    # the last length is sampled without running its circuit twice, and a single one is not judged
-    last = sample_ramps(linear, couplings, 0.0, lengths[:2], depth=4, shots=500, tuning_shots=200, seed=1)
-    assert last.length == 3.0
-    indices = last.bits.astype(int) @ (1 << np.arange(8))
-    assert chi_square(indices, evolve(diagonal, *linear_ramp(3.0, 4)).probabilities()) > 1e-3
-    alone = sample_ramps(linear, couplings, 0.0, (3.0,), depth=4, shots=50, tuning_shots=200, seed=1)
-    assert (alone.length, alone.cvars, alone.tuning_shots, alone.circuits) == (3.0, (), 0, 1)
 
 
 def test_the_ramp_leads_to_the_minimum() -> None:
