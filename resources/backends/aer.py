@@ -6,7 +6,6 @@ Not here: circuits (``resources.circuits.templates``), the job document (``gate_
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -118,13 +117,6 @@ class AerGpu(Aer):
         if "GPU" in AerSimulator().available_devices():
             return None
         return f"backend {self.name} needs Aer built for GPUs: install qiskit-aer-gpu in the place of qiskit-aer"
-
-    def version(self) -> str:
-        """Version of the package that Aer came in."""
-        try:
-            return version("qiskit-aer-gpu")
-        except PackageNotFoundError:
-            return super().version()
 
     def template(self, structure: Structure) -> Template:
         """The circuit for Aer's statevector on the GPU."""

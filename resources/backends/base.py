@@ -20,7 +20,7 @@ from resources.envelope import EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass
 
 if TYPE_CHECKING:
-    import dimod
+    from resources.payloads import Payload
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,15 @@ def installed(module: str) -> bool:
 
 @cache
 def package_version(package: str) -> str:
-    """Version of an installed package; looked up once, because every result names several and a look takes a
-    millisecond."""
-    return metadata.version(package)
+    """Version of an installed package, or of the one that brings its module (``qiskit-aer-gpu`` for ``qiskit-aer``);
+    looked up once, because every result names several and a look takes a millisecond."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        in_its_place = metadata.packages_distributions().get(package.replace("-", "_"))
+        if not in_its_place:
+            raise
+        return metadata.version(in_its_place[0])
 
 
 class ProviderStatus(StrEnum):
@@ -145,16 +151,14 @@ class QuantumBackend(ABC):
         """Queue, run time and cost of the job, before anything is sent."""
 
     @abstractmethod
-    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+    def submit(self, envelope: JobEnvelope, payload: Payload, key: str) -> JobHandle:
         """Send the job. ``key`` is passed to the provider, so that ``find`` can adopt a job whose answer was lost.
 
         Raises:
             BackendError: with the failure class that decides what happens next.
         """
 
-    def submit_many(
-        self, jobs: Sequence[tuple[JobEnvelope, dimod.BinaryQuadraticModel, str]]
-    ) -> list[JobHandle | BackendError]:
+    def submit_many(self, jobs: Sequence[tuple[JobEnvelope, Payload, str]]) -> list[JobHandle | BackendError]:
         """Send several jobs, as one submission where ``capabilities().batch`` allows it; one answer per job.
 
         Raises:
@@ -246,7 +250,7 @@ class QuantumBackend(ABC):
 class Runner(Protocol):
     """Runs local backends elsewhere (``resources.workers``)."""
 
-    def __call__(self, backend: LocalBackend, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+    def __call__(self, backend: LocalBackend, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """What ``backend.answer(envelope, payload)`` gives."""
 
     def warm(self, backend: LocalBackend) -> None:
@@ -271,7 +275,7 @@ class LocalBackend(QuantumBackend):
     _jobs: dict[str, JobResult] = field(default_factory=dict, init=False, repr=False)
 
     @abstractmethod
-    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+    def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """Run the job to its end within ``envelope.timeout.execution`` seconds (a best effort between circuits)."""
 
     def load(self) -> None:
@@ -279,7 +283,7 @@ class LocalBackend(QuantumBackend):
         for module in self.modules:
             import_module(module)
 
-    def answer(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+    def answer(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """``run`` in this process, with the SDK loaded before and the total time measured."""
         self.load()
         started = time.perf_counter()
@@ -292,7 +296,7 @@ class LocalBackend(QuantumBackend):
         if self.runner and not self.in_process:
             self.runner.warm(self)
 
-    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+    def submit(self, envelope: JobEnvelope, payload: Payload, key: str) -> JobHandle:
         """Run the job, unless this process has run it before."""
         self.check(envelope)
         if key not in self._jobs:

@@ -66,6 +66,29 @@ def test_what_the_gpu_simulator_lacks_is_said(monkeypatch: pytest.MonkeyPatch, t
     assert AerGpu().capabilities().tier == "gpu"
 
 
+@pytest.mark.parametrize("backend", [Aer(), AerNoisy()])
+def test_aer_built_for_gpus_takes_the_place_of_aer(
+    backend: Aer | AerNoisy, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    from importlib import metadata
+
+    from resources.backends.base import package_version
+
+    package_version.cache_clear()
+    request.addfinalizer(package_version.cache_clear)
+    found = metadata.version
+
+    def without_aer(package: str) -> str:
+        if package == "qiskit-aer":
+            raise metadata.PackageNotFoundError(package)
+        return "7.7" if package == "qiskit-aer-gpu" else found(package)
+
+    monkeypatch.setattr(metadata, "version", without_aer)
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"qiskit_aer": ["qiskit-aer-gpu"]})
+    result = solved(backend, 3)
+    assert (result.backend_version, result.sdk_versions["qiskit-aer"]) == ("7.7", "7.7")
+
+
 def test_a_fake_device_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     from resources.backends import aer_noisy
 
