@@ -24,13 +24,14 @@ import numpy as np
 from resources.backends import notes
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
 from resources.backends.braket import PACKAGES, Plan, missing_sdk, openqasm, plan, qaoa_circuit
+from resources.backends.braket_calibration import snapshot
 from resources.backends.trip import answer
-from resources.circuits.device import estimate_on
+from resources.circuits.device import CouplingMapName, estimate_on
 from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass, redacted
 
 if TYPE_CHECKING:
-    import dimod
+    from resources.payloads import Payload
 
 _DEVICE, _FOLDER = "HYBRID_BRAKET_DEVICE", "HYBRID_BRAKET_S3"
 #: Any of them says where boto3 finds its credentials.
@@ -138,21 +139,9 @@ def price_of(arn: str) -> Price:
     return next((price for part, price in PRICES.items() if f":device/{part}" in arn), _UNKNOWN)
 
 
-def snapshot(capabilities: dict[str, Any]) -> dict[str, Any]:
-    """Time and mean fidelities from a device's capabilities document; what it does not say is left out."""
-    told = capabilities.get("standardized") or {}
-    ones, twos = told.get("oneQubitProperties") or {}, told.get("twoQubitProperties") or {}
-    kinds: dict[str, list[float]] = {"one_qubit_fidelity": [], "readout_fidelity": [], "two_qubit_fidelity": []}
-    for qubit in ones.values():
-        for entry in qubit["oneQubitFidelity"]:
-            kind = entry["fidelityType"]["name"]
-            name = "readout_fidelity" if kind == "READOUT" else "one_qubit_fidelity"
-            if kind in ("READOUT", "RANDOMIZED_BENCHMARKING"):
-                kinds[name].append(float(entry["fidelity"]))
-    for pair in twos.values():
-        kinds["two_qubit_fidelity"].append(max(float(gate["fidelity"]) for gate in pair["twoQubitGateFidelity"]))
-    means = {name: float(np.mean(values)) for name, values in kinds.items() if values}
-    return {"time": str((capabilities.get("service") or {}).get("updatedAt") or "") or None, **means}
+def coupling_map_of(arn: str) -> CouplingMapName:
+    """``grid`` for the superconducting devices of IQM and Rigetti; ion traps and simulators couple every pair."""
+    return "grid" if any(f":device/qpu/{vendor}/" in arn for vendor in ("iqm", "rigetti")) else "full"
 
 
 def success_probability(planned: Plan, calibrated: dict[str, Any]) -> float | None:
@@ -216,24 +205,33 @@ class Braket(QuantumBackend):
         sentence = f"backend {self.name} needs {', '.join(missing)} in the environment" if missing else None
         return missing_sdk(self.name) or sentence
 
+    def check(self, envelope: JobEnvelope) -> None:
+        """Also refuses a layout: Braket's service places circuits itself, and does not tell where."""
+        super().check(envelope)
+        if envelope.algorithm.compilation.layout is not None:
+            raise BackendError(
+                f"backend {self.name} takes no layout: Braket's service places the circuit", FailureClass.CAPABILITY
+            )
+
     def estimate(self, envelope: JobEnvelope) -> Estimate:
         """Worst case: a complete graph. Seconds = 1 + shots × (1 ms + 20 µs a gate) on a processor, an ion trap's pace;
         3 s (the least that is charged) on a simulator. Queues of minutes to days are not known beforehand."""
         n, algorithm, price = envelope.payload_variables, envelope.algorithm, price_of(self.device)
-        full = estimate_on("full", n, algorithm.depth)
+        routed = estimate_on(coupling_map_of(self.device), n, algorithm.depth)
         if _evidence(self.device) is EvidenceClass.SIMULATOR:
             seconds = 3.0
         else:
-            seconds = 1.0 + algorithm.shots * (1e-3 + 2e-5 * full.two_qubit_gates)
+            seconds = 1.0 + algorithm.shots * (1e-3 + 2e-5 * routed.logical_two_qubit_gates)
         cost = price.task + algorithm.shots * price.shot + seconds / 60 * price.minute
         return Estimate(
             60.0,
             seconds,
             cost,
-            two_qubit_gates=full.two_qubit_gates,
-            depth=full.depth,
-            logical_two_qubit_gates=full.logical_two_qubit_gates,
-            logical_depth=full.logical_depth,
+            two_qubit_gates=routed.two_qubit_gates,
+            depth=routed.depth,
+            logical_two_qubit_gates=routed.logical_two_qubit_gates,
+            logical_depth=routed.logical_depth,
+            coupling_map=routed.coupling_map,
         )
 
     def _client(self, service: str, arn: str) -> Any:
@@ -257,7 +255,7 @@ class Braket(QuantumBackend):
         return told["deviceStatus"], json.loads(told["deviceCapabilities"])
 
     def calibration(self) -> dict[str, Any] | None:
-        """Mean fidelities of the device as Braket publishes them now; ``None`` for a simulator.
+        """The device's means as Braket publishes them now; ``None`` for a simulator.
 
         Raises:
             BackendError: Braket cannot be asked.
@@ -266,7 +264,7 @@ class Braket(QuantumBackend):
             return None
         return {"device": self.device, **snapshot(self._described()[1])}
 
-    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+    def submit(self, envelope: JobEnvelope, payload: Payload, key: str) -> JobHandle:
         """Create the task.
 
         A key that was noted before is looked up first, and what is sent again is the noted request to the letter:

@@ -13,9 +13,10 @@ pytest.importorskip("braket.circuits", reason="the extra braket is not installed
 from resources.backends.base import JobHandle, ProviderStatus
 from resources.backends.braket import ION_TRAP, BraketEmulator, BraketLocal, plan
 from resources.backends.braket_aws import Braket
+from resources.backends.braket_calibration import snapshot
 from resources.backends.conformance import BackendConformance, asymmetric_problem, envelope_for
 from resources.circuits.ising import Ising
-from resources.envelope import Algorithm, EvidenceClass
+from resources.envelope import Algorithm, Compilation, EvidenceClass
 from resources.failures import BackendError, FailureClass
 from tests.loopback.braket_server import LOST, BraketServer
 
@@ -282,6 +283,63 @@ def test_the_devices_calibration_travels_with_the_result() -> None:
     assert result.calibration["time"].startswith("2026-11-21")
     # H and, in each of 2 layers, 4 fields, 4 mixers and 6 couplings
     assert result.success_probability == pytest.approx(0.999 ** (4 + 2 * 8) * 0.99 ** (2 * 6) * 0.97**4)
+
+
+def standardized(**told) -> dict:  # type: ignore[no-untyped-def,type-arg]
+    return {"service": {"updatedAt": "2026-11-20"}, "standardized": told}
+
+
+def test_coherence_times_are_read_in_seconds() -> None:
+    gate = {"fidelityType": {"name": "RANDOMIZED_BENCHMARKING"}, "fidelity": 0.99}
+    qubits = {
+        str(i): {"T1": {"value": t1, "unit": unit}, "T2": {"value": 10.0, "unit": "us"}, "oneQubitFidelity": [gate]}
+        for i, (t1, unit) in enumerate([(20.0, "us"), (0.00004, "s")])
+    }
+    read = snapshot(standardized(oneQubitProperties=qubits))
+    expected = {"time": "2026-11-20", "t1_seconds": 3e-5, "t2_seconds": 1e-5, "one_qubit_fidelity": 0.99}
+    assert read == pytest.approx(expected)
+
+
+def test_an_ion_trap_tells_of_the_whole_device() -> None:
+    # as version 3 of the standardized properties has it: kinds of fidelity are optional
+    read = snapshot(
+        standardized(
+            oneQubitProperties={"0": {"oneQubitFidelity": [{"fidelityType": None, "fidelity": 0.9998}]}},
+            T1={"value": 100.0, "unit": "s"},
+            T2={"value": 1000.0, "unit": "ms"},
+            readoutFidelity=[{"fidelity": 0.995, "fidelityType": None}],
+            twoQubitGateFidelity=[{"fidelity": 0.98}],
+            updatedAt="2026-11-21T12:00:00Z",
+        )
+    )
+    assert read == {
+        "time": "2026-11-21T12:00:00Z",
+        "t1_seconds": 100.0,
+        "t2_seconds": 1.0,
+        "one_qubit_fidelity": 0.9998,
+        "two_qubit_fidelity": 0.98,
+        "readout_fidelity": 0.995,
+    }
+    own = snapshot({"provider": {"fidelity": {"1Q": {"mean": 0.99}, "2Q": {"mean": 0.9}, "spam": {"mean": 0.95}}}})
+    assert own == {"time": None, "one_qubit_fidelity": 0.99, "two_qubit_fidelity": 0.9, "readout_fidelity": 0.95}
+
+
+def test_an_estimate_is_routed_where_the_device_has_a_topology(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Braket().estimate(job()[0])
+    assert grid.coupling_map == "grid"
+    assert grid.two_qubit_gates == 3 * grid.logical_two_qubit_gates == 3 * 2 * 6
+    monkeypatch.setenv("HYBRID_BRAKET_DEVICE", "arn:aws:braket:us-east-1::device/qpu/ionq/Forte-1")
+    full = Braket().estimate(job()[0])
+    assert (full.coupling_map, full.two_qubit_gates) == ("full", 2 * 6)
+
+
+def test_a_layout_is_refused_rather_than_ignored(server: BraketServer) -> None:
+    envelope, payload = job()
+    placed = QAOA.model_copy(update={"compilation": Compilation(layout=(3, 2, 1, 0))})
+    with pytest.raises(BackendError, match="takes no layout") as refused:
+        Braket().submit(envelope.model_copy(update={"algorithm": placed}), payload, KEY)
+    assert refused.value.failure_class is FailureClass.CAPABILITY
+    assert server.tasks == {}
 
 
 def test_an_unknown_status_word_means_look_again(server: BraketServer) -> None:
