@@ -12,6 +12,7 @@ from hybrid_assets import plots
 from hybrid_assets.assets.envelopes import correlation_id
 from hybrid_assets.assets.reading import instance_in, records
 from hybrid_assets.assets.stage import picture, stage, stored
+from hybrid_assets.assets.stand_ins import way_to
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.evidence.decision import decide
 from resources.dispatcher import Dispatcher
@@ -49,12 +50,7 @@ def decisions(
     baseline_comparisons = lake.partition("baseline_comparisons", context.partition_key)
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
     current = str(quantum_jobs["envelope_digest"].iloc[0])
-    jobs = list(dict.fromkeys(quantum_samples["job_id"]))
-    hops = [
-        f"left {hop.backend} for {hop.next_backend}: {hop.reason}"
-        for job in jobs
-        for hop in dispatcher.stored_result(job).fallback_path
-    ]
+    hops = [step for job_id in quantum_samples["job_id"].unique() for step in way_to(job_id, dispatcher)]
     decision = decide(
         records(baseline_comparisons)[0],
         records(scored_candidates),

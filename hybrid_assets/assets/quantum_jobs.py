@@ -11,6 +11,7 @@ import dagster as dg
 from hybrid_assets.assets.envelopes import maker
 from hybrid_assets.assets.reading import instance_in, prepared_in
 from hybrid_assets.assets.stage import QUANTUM, failure, stage, stored
+from hybrid_assets.assets.stand_ins import stopped_job
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.line import BATCH
 from resources.dispatcher import WITHOUT_RESULT, Dispatcher, JobFailed
@@ -51,7 +52,7 @@ def quantum_jobs(
             job = dispatcher.intend(envelope, HOLD_SECONDS)
         else:
             job = dispatcher.submit(envelope)
-        if job.state in WITHOUT_RESULT:
+        if job.state in WITHOUT_RESULT and stopped_job(envelope, dispatcher) is None:
             raise JobFailed(job)
     except HybridError as error:
         raise failure(error) from None

@@ -9,6 +9,7 @@ from hybrid_assets import plots
 from hybrid_assets.assets.envelopes import maker
 from hybrid_assets.assets.reading import instance_in, prepared_in
 from hybrid_assets.assets.stage import QUANTUM, failure, picture, stage, stored
+from hybrid_assets.assets.stand_ins import with_stand_ins
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.line import CONTINUES
 from hybrid_assets.proposals.rounds import random_energies, run_rounds
@@ -53,6 +54,7 @@ def quantum_samples(
                 f"job answers {current[:12]}…; materialize quantum_jobs again.",
                 allow_retries=False,
             )
+        make = with_stand_ins(make, dispatcher)
         before = lake.read("quantum_samples", [context.partition_key])
         ended = before.loc[before["envelope_digest"] == current, "job_id"].nunique()
         # who asks again in person gets a new attempt of what has failed; a sensor gets the reason

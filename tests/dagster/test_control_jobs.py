@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import dagster as dg
@@ -81,18 +82,32 @@ def test_an_approved_job_is_sent_and_decided(staging: Staging) -> None:
     assert "it is succeeded, nobody is asked" in sentence(again)
 
 
-def test_a_rejected_job_ends_unsent_in_one_red_run(staging: Staging) -> None:
+def test_a_rejected_job_stays_unsent_and_its_instance_is_answered_classically(staging: Staging) -> None:
     key = staging.landed(name="dear.mc", seed=202, impact="high")
     assert staging.run(key, LINE[:4]).pending
-    job_id = staging.job(key).job_id
+    job = staging.job(key)
     assert run_job(
-        staging, "approval", "decide", job_id=job_id, decision="rejected", by="bob", reason="too dear"
+        staging, "approval", "decide", job_id=job.job_id, decision="rejected", by="bob", reason="too dear"
     ).success
     (request,) = staging.asked()
-    assert "rejected by bob: too dear" in sentence(staging.execute(request))
+    assert staging.execute(request).success
     assert staging.asked() == []
-    job = staging.job(key)
-    assert (job.state, job.attempts, decisions(staging, job_id, "reject")) == ("rejected", 0, [("bob", "too dear")])
+    assert staging.stale(key) == []
+    rejected, stand_in = staging.dispatcher.ledger.jobs(instance=key)
+    assert (rejected.state, rejected.attempts) == ("rejected", 0)
+    assert decisions(staging, job.job_id, "reject") == [("bob", "too dear")]
+    assert (stand_in.backend, stand_in.state, stand_in.evidence_class) == ("heuristic", "succeeded", "classical")
+    decided = staging.rows("decisions", key).iloc[0]
+    assert (decided["decision"], decided["source"]) == ("fallback", "classical")
+    assert "answered by the heuristic fallback" in decided["reason"]
+    assert json.loads(decided["path"])[0] == (
+        f"left emulator for heuristic: {job.job_id} was rejected by bob: too dear"
+    )
+    # all of it again changes nothing: neither job is sent once more
+    before = staging.versions(key)
+    assert staging.run(key).problem is None
+    assert staging.versions(key) == before
+    assert len(staging.dispatcher.ledger.jobs(instance=key)) == 2
 
 
 # --- cancelling -----------------------------------------------------------------------------------------------------
@@ -108,8 +123,9 @@ def test_the_cancellation_job_reaches_the_provider(queueing: Staging, busy: Runn
     assert state_there(busy, job) == "cancelled"
     assert decisions(queueing, job.job_id, "cancel") == [("ada", "wrong file")]
     (request,) = queueing.asked()
-    assert "cancelled by ada: wrong file" in sentence(queueing.execute(request))
+    assert queueing.execute(request).success
     assert queueing.asked() == []
+    assert "was cancelled by ada: wrong file" in queueing.rows("decisions", key)["path"].iloc[0]
     nobody = run_job(queueing, "cancellation", "stop", job_id="job-nobody", by="ada", reason="?")
     assert "there is no such job" in sentence(nobody)
 

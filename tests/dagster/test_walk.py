@@ -86,3 +86,26 @@ def test_wrong_requests_are_refused(platform: Platform, wrong: dict[str, object]
 
     with pytest.raises(InputError, match=next(iter(wrong))):
         platform.landed(graph(20, 4), "wrong.mc", **wrong)
+
+
+def test_a_walk_whose_trip_was_rejected_goes_on_without_the_device(staging: Staging, emulator: Running) -> None:
+    key = staging.landed(graph(24, 6), "stopped.mc", trips=3, seed=32, impact="high")
+    assert staging.run(key).pending
+    first = staging.job(key)
+    staging.dispatcher.decide(first.job_id, "approved", by="ada", reason="once")
+    assert all(run.success for run in staging.follow())
+    second = staging.job(key)
+    assert second.state == "awaiting_approval"
+    staging.dispatcher.decide(second.job_id, "rejected", by="ada", reason="that was enough")
+    assert all(run.success for run in staging.follow())
+    jobs = staging.dispatcher.ledger.jobs(instance=key)
+    assert [(job.backend, job.state) for job in jobs] == [
+        ("emulator", "succeeded"),
+        ("emulator", "rejected"),
+        ("heuristic", "succeeded"),
+        ("heuristic", "succeeded"),
+    ]
+    assert staging.executions(emulator, key) == {first.job_id: 1}
+    evidence = staging.rows("quantum_samples", key).groupby("round")["evidence_class"].first()
+    assert evidence.tolist() == ["emulator", "classical", "classical"]
+    assert staging.stale(key) == []
