@@ -155,6 +155,7 @@ class GateSimulator(LocalBackend):
             logical_depth=template.depth,
             logical_two_qubit_gates=template.two_qubit_gates,
             success_probability=self.fidelity(structure),
+            calibration=self.calibration(),
             shots=len(readout.bits),
             expectation_raw=float(sum(sample.energy * sample.count for sample in samples) / len(readout.bits)),
             tuning_shots=readout.tuning_shots,

@@ -23,7 +23,7 @@ from resources.backends.gate_simulator import GateSimulator
 from resources.circuits.ising import Structure
 from resources.circuits.templates import Template, pennylane_gates
 from resources.envelope import QAOA, EvidenceClass
-from resources.failures import InputError
+from resources.failures import BackendError, FailureClass, InputError
 
 if TYPE_CHECKING:
     from pennylane.operation import Operator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: on ``default.mixed``: round numbers of the order that superconducting devices publish.
 NOISE = {"one_qubit": 3e-4, "two_qubit": 3e-3, "readout": 1e-2}
 #: PennyLane's own simulators, which take a seed.
-_SIMULATORS = ("default.", "lightning.")
+_SIMULATORS = ("default.", "lightning.", "reference.")
 #: Evidence classes that may be declared; an undeclared plug-in counts as a simulator.
 _DECLARED = ("hardware", "emulator", "simulator", "surrogate")
 
@@ -106,9 +106,15 @@ class PennyLaneDevice(GateSimulator):
         if (problem := super().available()) is not None:
             return problem
         known = {entry.name for entry in entry_points(group="pennylane.plugins")}
+        if self.device == "null.qubit":
+            return f"backend {self.name} takes no null.qubit: it computes nothing and answers zeros"
         if self.device in known:
             return None
         return f"backend {self.name} needs the PennyLane device {self.device}: install its plug-in"
+
+    def calibration(self) -> dict[str, Any] | None:
+        """The error probabilities of ``default.mixed``, which never change; it has no coherence times."""
+        return {"device": self.device, "time": None, **NOISE} if self._noisy else None
 
     def settings(self) -> dict[str, Any]:
         """The device and its noise."""
@@ -159,9 +165,23 @@ class _DeviceTemplate:
             for row in angles.tolist()
         ]
         seeded = {"seed": seed} if self._device.startswith(_SIMULATORS) else {}
-        device = qml.device(self._device, wires=len(wires), **seeded, **self._options)
-        answers = qml.execute(scripts, device, diff_method=None)
+        try:
+            device = qml.device(self._device, wires=len(wires), **seeded, **self._options)
+        except Exception as error:
+            # its text may quote the options, which may hold a secret; it is not chained either
+            raise self._unable(error) from None
+        try:
+            answers = qml.execute(scripts, device, diff_method=None)
+        except qml.exceptions.DeviceError as error:
+            raise self._unable(error) from None
         return np.stack([np.asarray(bits, dtype=np.int8).reshape(shots, -1) for bits in answers])
+
+    def _unable(self, error: Exception) -> BackendError:
+        return BackendError(
+            f"the PennyLane device {self._device} cannot be used for this circuit ({type(error).__name__}): see "
+            "HYBRID_PENNYLANE_DEVICE and HYBRID_PENNYLANE_OPTIONS",
+            FailureClass.CAPABILITY,
+        )
 
     def _operations(self, angles: list[float]) -> list[Operator]:
         import pennylane as qml

@@ -11,7 +11,7 @@ from resources.backends.conformance import asymmetric_problem, envelope_for
 from resources.backends.gate_simulator import GateSimulator
 from resources.backends.pennylane_device import PennyLaneDevice
 from resources.envelope import Algorithm, EvidenceClass, JobResult
-from resources.failures import InputError
+from resources.failures import BackendError, FailureClass, InputError
 
 
 def solved(backend: GateSimulator | AerNoisy, variables: int = 5, **settings) -> JobResult:
@@ -107,6 +107,7 @@ def test_a_fake_device_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         ("default.mixed", "hardware", EvidenceClass.EMULATOR),
         ("default.qubit", "hardware", EvidenceClass.SIMULATOR),
         ("lightning.qubit", "emulator", EvidenceClass.SIMULATOR),
+        ("reference.qubit", "hardware", EvidenceClass.SIMULATOR),
         ("vendor.device", "simulator", EvidenceClass.SIMULATOR),
         ("vendor.device", "hardware", EvidenceClass.HARDWARE),
     ],
@@ -127,6 +128,31 @@ def test_default_qubit_is_ideal_and_default_mixed_is_not() -> None:
     # 4 H, 4 RZ, 4 RX, 6 couplings with two ends each, 4 read-outs
     assert noisy.success_probability == pytest.approx((1 - 3e-4) ** 12 * (1 - 3e-3) ** 12 * (1 - 1e-2) ** 4)
     assert noisy.parameters["noise"]["two_qubit"] == 3e-3
+
+
+def test_the_noise_of_default_mixed_is_its_calibration() -> None:
+    noisy = solved(PennyLaneDevice(), variables=3)
+    assert noisy.calibration == {"device": "default.mixed", "time": None, **noisy.parameters["noise"]}
+    assert solved(PennyLaneDevice(device="default.qubit"), variables=3).calibration is None
+
+
+def test_pennylanes_reference_simulator_is_seeded() -> None:
+    first, second = (solved(PennyLaneDevice(device="reference.qubit"), variables=4) for _ in range(2))
+    assert first.samples == second.samples
+
+
+@pytest.mark.parametrize(
+    ("device", "options"), [("default.gaussian", '{"token": "secret"}'), ("default.qutrit.mixed", "{}")]
+)
+def test_a_device_that_cannot_run_the_circuit_is_passed_by(device: str, options: str) -> None:
+    with pytest.raises(BackendError, match=device) as refused:
+        solved(PennyLaneDevice(device=device, options=options), variables=3)
+    assert refused.value.failure_class is FailureClass.CAPABILITY
+    assert "secret" not in str(refused.value)
+
+
+def test_a_device_that_computes_nothing_is_no_simulator() -> None:
+    assert "answers zeros" in str(PennyLaneDevice(device="null.qubit").available())
 
 
 def test_wrong_pennylane_settings_are_refused_without_their_text() -> None:
