@@ -112,11 +112,14 @@ def _priced(plane: ControlPlane, job: Job, envelope: JobEnvelope, backend: Quant
     shots = envelope.algorithm.shots
     listed = money.price(plane.policy, job.backend, shots=shots, seconds=estimate.execution_seconds)
     cost = max(estimate.cost, listed)
-    if envelope.cost_ceiling is not None and cost > envelope.cost_ceiling:
-        return _no(
-            f"{job.backend} would cost about {cost:.2f} {plane.policy.currency}, the job's ceiling is "
-            f"{envelope.cost_ceiling:.2f}"
-        )
+    if envelope.cost_ceiling is not None:
+        # what ran elsewhere without an answer was paid for too
+        spent = plane.spending.earlier(job)
+        if cost + spent > envelope.cost_ceiling:
+            return _no(
+                f"{job.backend} would cost about {cost:.2f} {plane.policy.currency}, the job's ceiling is "
+                f"{envelope.cost_ceiling:.2f}" + (f", {spent:.2f} of it spent" if spent else "")
+            )
     return Go(cost, True)
 
 

@@ -155,6 +155,15 @@ class Spending:
         with self.ledger.engine.connect() as tx:
             return _spent(tx, owner, month, [])
 
+    @patient
+    def earlier(self, job: Job) -> float:
+        """What the job's submissions before the current one cost, or may still cost."""
+        amount = sa.case((SPENDING.c.state == "reserved", SPENDING.c.reserved), else_=SPENDING.c.actual)
+        others = (SPENDING.c.job_id == job.job_id) & (SPENDING.c.provider_key != job.provider_key)
+        query = sa.select(sa.func.sum(amount)).where(others, SPENDING.c.state != "released")
+        with self.ledger.engine.connect() as tx:
+            return float(tx.execute(query).scalar() or 0.0)
+
     def budget(self, owner: str) -> Budget | None:
         """The first budget of the policy that matches; ``None``: the owner has no limit."""
         for budget in self.policy.budgets:

@@ -33,6 +33,7 @@ from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult,
 from resources.failures import BackendError, FailureClass, InputError, InvariantError
 from resources.ledger import Ledger, job_id_of
 from resources.ledger_tables import JOBS, Job
+from resources.money import month_of
 from resources.policy import Approval, BreakerPolicy, Budget, CachePolicy, Limit, Policy, ReplayPolicy
 from tests.waiting import PATIENCE, until
 
@@ -628,6 +629,20 @@ def test_money_is_refused_before_it_is_spent(tmp_path: Path) -> None:
     dear = system.run(system.envelope(repetition=9, cost_ceiling=0.5))
     assert dear is not None
     assert "ceiling is 0.50" in dear.fallback_path[0].reason
+
+
+def test_a_job_costs_at_most_its_ceiling_over_all_its_submissions(tmp_path: Path) -> None:
+    system = System(tmp_path, cost=1.0, changes={"width": 99})
+    system.second.cost = 1.0
+    envelope = system.envelope(cost_ceiling=1.5)
+    result = system.run(envelope)
+    # the first provider ran it and its answer cannot be read: that is spent, and a second bill does not fit
+    assert result is not None
+    assert result.backend == "surrogate"
+    assert [hop.backend for hop in result.fallback_path] == ["main", "second"]
+    assert "the job's ceiling is 1.50, 1.00 of it spent" in result.fallback_path[1].reason
+    assert system.taken() == {"main": 1, "surrogate": 1}
+    assert system.dispatcher.spending.spent(envelope.owner, month_of()).money == 1.0
 
 
 def test_an_expensive_job_waits_for_a_person(tmp_path: Path) -> None:
