@@ -23,10 +23,11 @@ import numpy as np
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend, package_version
 from resources.backends.readout import check_payload, counted
 from resources.circuits.ising import Ising, Structure
+from resources.circuits.mitigation import declared_symmetry, mitigated_expectation, postselected
 from resources.emulator.client import Client, refused, strange
 from resources.emulator.devices import DEVICES, as_qpy, backend_of, emulated_backend
 from resources.emulator.running import LOOPBACK, LOOPBACK_TOKEN, PORT
-from resources.envelope import QAOA, Compilation, EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.envelope import QAOA, Compilation, EvidenceClass, JobEnvelope, JobResult, PostProcessing, Timings
 from resources.failures import BackendError, FailureClass, InputError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Emulator(QuantumBackend):
         return urlsplit(self.url).hostname in LOOPBACK
 
     def capabilities(self) -> Capabilities:
-        """Both QAOA forms on the device's qubits, 100 jobs a submission."""
+        """Both QAOA forms on the device's qubits, 100 jobs a submission; mitigation happens on this side."""
         return Capabilities(
             EvidenceClass.EMULATOR,
             DEVICES[self.device].qubits,
@@ -107,6 +108,7 @@ class Emulator(QuantumBackend):
             settling_seconds=2.0,
             idempotent=True,
             batch=100,
+            mitigation=("readout", "postselect"),
         )
 
     def version(self) -> str:
@@ -199,6 +201,8 @@ class Emulator(QuantumBackend):
             if key in self._sent:
                 return self._sent[key]
         algorithm, started = envelope.algorithm, time.perf_counter()
+        mitigation = algorithm.mitigation
+        symmetry = declared_symmetry(envelope.tags) if mitigation.postselect else None
         ising = Ising.from_bqm(payload)
         angles = tune(payload, ising, algorithm, started + envelope.timeout.execution)
         tuned = time.perf_counter()
@@ -235,8 +239,10 @@ class Emulator(QuantumBackend):
                 "logical_depth": circuit.logical_depth,
                 "logical_two_qubit_gates": circuit.logical_two_qubit_gates,
                 "layout": list(circuit.layout),
+                "readout_mitigated_on": list(circuit.measured) if mitigation.readout else None,
+                "symmetry": symmetry,
                 "success_probability": circuit.success_probability,
-                "compiled_for": circuit.calibration["id"],
+                "compiled_for": json.loads(calibration)["calibration_id"],
                 "qiskit": package_version("qiskit"),
             },
         }
@@ -316,6 +322,14 @@ class Emulator(QuantumBackend):
             note["offset"],
             dimod.BINARY,
         )
+        bits = np.repeat(distinct, list(counts.values()), axis=0)
+        kept = bits if note["symmetry"] is None else postselected(bits, tuple(note["symmetry"]))
+        mitigated = None
+        if note["readout_mitigated_on"] is not None:
+            # of all shots, by the calibration that they were taken with
+            errors = [answer["calibration"]["qubits"][qubit]["readout_error"] for qubit in note["readout_mitigated_on"]]
+            confusion = np.array([[[1.0 - error, error], [error, 1.0 - error]] for error in errors])
+            mitigated = mitigated_expectation(payload, bits, confusion)
         timings = Timings(
             queue=answer["timings"]["queue"],
             compile=note["compile_seconds"],
@@ -324,15 +338,19 @@ class Emulator(QuantumBackend):
         )
         return JobResult(
             envelope_digest=note["envelope_digest"],
-            samples=counted(payload, np.repeat(distinct, list(counts.values()), axis=0)),
+            samples=counted(payload, kept),
             evidence_class=EvidenceClass.EMULATOR,
+            post_processing=PostProcessing.RAW if kept is bits else PostProcessing.POSTSELECTED,
             backend=self.name,
             backend_version=self.version(),
             sdk_versions={"qiskit": note["qiskit"]},
             width=note["variables"],
             depth=note["depth"],
             two_qubit_gates=note["two_qubit_gates"],
-            shots=note["shots"],
+            shots=len(kept),
+            discarded_shots=len(bits) - len(kept),
+            expectation_raw=float(payload.energies((bits, range(note["variables"]))).mean()),
+            expectation_mitigated=mitigated,
             tuning_shots=note["tuning_shots"],
             circuits=note["circuits"],
             logical_depth=note["logical_depth"],
