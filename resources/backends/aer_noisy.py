@@ -18,6 +18,7 @@ import numpy as np
 from resources.backends.aer import load_transpiler
 from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
 from resources.backends.gate_simulator import circuits_of
+from resources.backends.ibm_local import fake_size
 from resources.backends.trip import answer, plan
 from resources.circuits.device import Prepared, calibration_of, estimate_on
 from resources.circuits.templates import QiskitTemplate
@@ -69,10 +70,10 @@ class AerNoisy(LocalBackend):
         device_named(self.device)
 
     def capabilities(self) -> Capabilities:
-        """As any simulator, with read-out mitigation and post-selection."""
+        """As any simulator on the device's qubits, with read-out mitigation and post-selection."""
         return Capabilities(
             EvidenceClass.EMULATOR,
-            self.max_qubits,
+            min(self.max_qubits, fake_size(self.device) or self.max_qubits),
             QAOA,
             tier="emulator",
             mitigation=("readout", "postselect"),
@@ -88,6 +89,11 @@ class AerNoisy(LocalBackend):
             return (
                 f"backend {self.name} needs qiskit-ibm-runtime for device {self.device}: install the extra 'ibm', or "
                 f"set HYBRID_AER_DEVICE={GENERIC_DEVICE}"
+            )
+        if self.device != GENERIC_DEVICE and fake_size(self.device) is None:
+            return (
+                f"backend {self.name} knows no fake device {self.device!r}: set HYBRID_AER_DEVICE to {FAKE_DEVICE} or "
+                f"{GENERIC_DEVICE}"
             )
         missing = [package for package in PACKAGES if find_spec(package.replace("-", "_")) is None]
         return f"backend {self.name} needs {', '.join(missing)}: install the package" if missing else None

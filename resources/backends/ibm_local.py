@@ -56,7 +56,7 @@ class IbmLocal(LocalBackend):
 
     def capabilities(self) -> Capabilities:
         """QAOA on the fake device's qubits."""
-        size = _fake_size(self.device_name) or 0
+        size = fake_size(self.device_name) or 0
         return Capabilities(
             EvidenceClass.EMULATOR,
             min(size, self.max_qubits),
@@ -73,7 +73,7 @@ class IbmLocal(LocalBackend):
         """Names the missing extra or the unknown fake device."""
         if missing := missing_package(self.name):
             return missing
-        if _fake_size(self.device_name) is None:
+        if fake_size(self.device_name) is None:
             return (
                 f"backend {self.name} knows no fake device {self.device_name!r}: HYBRID_IBM_FAKE names one, fake_oslo"
             )
@@ -121,7 +121,7 @@ def _fake_folder(name: str) -> Path | None:
 
 
 @lru_cache(maxsize=8)
-def _fake_size(name: str) -> int | None:
+def fake_size(name: str) -> int | None:
     """Qubits of a fake device, read from its file: asking for it must not import the SDK."""
     folder = _fake_folder(name)
     found = next(folder.glob("conf_*.json"), None) if folder else None

@@ -7,6 +7,7 @@ Here: the backend. Not here: the kernel (``resources.circuits.statevector``), it
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, get_args
 
@@ -16,7 +17,7 @@ from resources.backends.base import Capabilities, Estimate, package_version
 from resources.backends.gate_simulator import GateSimulator
 from resources.circuits.diagonal_template import DiagonalTemplate
 from resources.circuits.ising import Structure
-from resources.circuits.statevector import Precision
+from resources.circuits.statevector import Mixer, Precision
 from resources.circuits.templates import Template
 from resources.envelope import JobEnvelope
 from resources.failures import BackendError, FailureClass, InputError
@@ -68,9 +69,28 @@ class Statevector(GateSimulator):
         return replace(super().capabilities(), parts=PARTS, mixers=("x", "xy"))
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """As of one part that is as large as the payload, or as the largest that is taken."""
-        n = min(envelope.payload_variables, self.max_qubits)
-        return super().estimate(envelope.model_copy(update={"payload_variables": n}))
+        """Worst case: complete graphs of the largest size that is taken, as many as the payload fills.
+
+        Groups add their start states and mixers: as they are, and on the lattice as one more swap network each, whose
+        rounds (XX+YY and a swap in three CX) have depth 7.
+        """
+        n, depth, groups = envelope.payload_variables, envelope.algorithm.depth, envelope.algorithm.groups
+        size = min(n, self.max_qubits)
+        one = super().estimate(envelope.model_copy(update={"payload_variables": size}))
+        pairs = n // size * math.comb(size, 2) + math.comb(n % size, 2)
+        # couplings come in the order that suits one part of n; in any order an end waits for all others of both ends
+        rounds = min(n - 1 + n % 2, 2 * size - 3) if size > 1 else 0
+        starts = sum(2 * (len(group) - 1) for group in groups)
+        largest = max(map(len, groups), default=0)
+        networks = depth + 1 if groups else 0
+        return replace(
+            one,
+            execution_seconds=-(-n // size) * one.execution_seconds,
+            logical_two_qubit_gates=starts + depth * (pairs + len(Mixer(groups).pairs)),
+            logical_depth=1 + depth * (rounds + 2) + (2 * (largest - 1).bit_length() + 3 * depth if groups else 0),
+            two_qubit_gates=3 * (depth + networks) * pairs,
+            depth=one.depth + 7 * networks * size,
+        )
 
     def template(self, structure: Structure) -> Template:
         """Nothing is compiled for a structure.

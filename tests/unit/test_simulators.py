@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dimod
 import pytest
 
 from resources.backends import aer
@@ -10,6 +11,7 @@ from resources.backends.aer_noisy import FAKE_DEVICE, AerNoisy
 from resources.backends.conformance import asymmetric_problem, envelope_for
 from resources.backends.gate_simulator import GateSimulator
 from resources.backends.pennylane_device import PennyLaneDevice
+from resources.backends.statevector import Statevector
 from resources.envelope import Algorithm, EvidenceClass, JobResult
 from resources.failures import BackendError, FailureClass, InputError
 
@@ -163,6 +165,32 @@ def test_wrong_pennylane_settings_are_refused_without_their_text() -> None:
     with pytest.raises(InputError, match="'real' is unknown"):
         PennyLaneDevice(declared="real")
     assert "no.such" in str(PennyLaneDevice(device="no.such").available())
+
+
+def test_a_fake_device_that_does_not_exist_is_said_and_a_small_one_is_small() -> None:
+    pytest.importorskip("qiskit_ibm_runtime")
+    assert "no fake device 'fake_nonsense'" in str(AerNoisy(device="fake_nonsense").available())
+    small = AerNoisy(device="fake_manila")
+    assert small.available() is None
+    assert small.capabilities().max_variables == 5
+
+
+@pytest.mark.parametrize("groups", [(), ((0, 1, 2, 3, 4), (6, 7, 8)), ((9, 10), (11,))])
+def test_an_estimate_covers_all_parts_and_groups(groups: tuple[tuple[int, ...], ...]) -> None:
+    backend = Statevector(max_qubits=6)
+    payload = dimod.BinaryQuadraticModel("BINARY")
+    for part in (range(6), range(6, 12), range(12, 16)):
+        payload.add_linear_from(dict.fromkeys(part, 1.0))
+        payload.add_quadratic_from({(i, j): 1.0 + i for i in part for j in part if i < j})
+    algorithm = Algorithm(depth=2, shots=10, ramp_lengths=(3.0,), groups=groups)
+    envelope = envelope_for(backend, payload, algorithm)
+    estimate = backend.estimate(envelope)
+    result = backend.result(backend.submit(envelope, payload, "key"))
+    assert estimate.logical_two_qubit_gates == result.two_qubit_gates
+    assert result.depth <= estimate.logical_depth
+    assert estimate.two_qubit_gates == (2 + 3 * bool(groups)) * 3 * (15 + 15 + 6)
+    one = backend.estimate(envelope.model_copy(update={"payload_variables": 6}))
+    assert estimate.execution_seconds == pytest.approx(3 * one.execution_seconds)
 
 
 def test_estimates_say_what_a_heavy_hex_lattice_would_take() -> None:
