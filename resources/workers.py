@@ -63,9 +63,12 @@ class _Worker:
     line: Connection
 
     def end(self) -> int:
-        """Kill it, if it still lives; its exit status."""
+        """Kill it, if it still lives, with all that it has started; its exit status."""
         self.line.close()
-        self.process.kill()
+        if self.process.returncode is None:
+            # not waited for yet, so its number, which is its group's, is nobody else's
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         return self.process.wait()
 
 
@@ -257,14 +260,19 @@ def serve(line_number: int, parent: int) -> None:
                     with suppress(Exception):
                         _made(backends, recipe).load()
     # no tidy end: SDKs with threads may take their time for it
-    os._exit(0)
+    _end()
 
 
 def _watch(parent: int) -> None:
     """End with the parent, also when a copy of its socket lives on in a forked child."""
     while os.getppid() == parent:
         time.sleep(WATCH_SECONDS)
-    os._exit(0)
+    _end()
+
+
+def _end() -> None:
+    """End at once, with what SDKs have started: the group is this worker's own."""
+    os.killpg(0, signal.SIGKILL)
 
 
 def _made(backends: dict[bytes, LocalBackend], recipe: bytes) -> LocalBackend:

@@ -21,6 +21,7 @@ from resources.backends.conformance import asymmetric_problem, envelope_for
 from resources.envelope import Algorithm, JobEnvelope, JobResult, TimeoutBudget
 from resources.failures import BackendError, FailureClass, InputError, InvariantError, TimedOut
 from resources.workers import WarmWorkers, hard_limit
+from tests.waiting import until
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAYLOAD = asymmetric_problem(4, seed=1)
@@ -36,6 +37,10 @@ class Odd(Annealer):
     def run(self, envelope, payload):  # type: ignore[no-untyped-def]
         if self.mischief == "sleep":
             time.sleep(60)
+        if self.mischief.startswith("child in "):
+            child = subprocess.Popen(["sleep", "60"])
+            Path(self.mischief.removeprefix("child in ")).write_text(str(child.pid))
+            child.wait()
         if self.mischief == "spin":
             # one long call that neither looks at the time nor lets signals in
             pow(7, 10**8)
@@ -266,6 +271,19 @@ def test_the_worker_dies_with_its_parent(then: str) -> None:
         assert lives(worker)
         process.kill()
         assert gone(worker, within=2.0)
+
+
+def test_what_a_backend_has_started_ends_with_the_worker(shared: WarmWorkers, tmp_path: Path) -> None:
+    number = tmp_path / "child"
+    with pytest.raises(TimedOut):
+        run(shared, Odd(mischief=f"child in {number}"), seconds=0.2)
+    assert gone(int(number.read_text()), within=1.0)
+    number.unlink()
+    with parent(f"run(workers, Odd(mischief='child in {number}'), 60)") as process:
+        worker_of(process)
+        until(lambda: number.exists() and number.read_text())
+        process.kill()
+        assert gone(int(number.read_text()), within=2.0)
 
 
 def test_the_worker_ends_with_the_program_in_silence() -> None:
