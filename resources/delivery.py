@@ -15,7 +15,7 @@ from tenacity import (
     Retrying,
     retry_if_result,
     stop_after_attempt,
-    stop_after_delay,
+    stop_before_delay,
     wait_random_exponential,
 )
 
@@ -33,7 +33,7 @@ _STRENGTH = tuple(reversed(EvidenceClass))
 #: Submissions of one call, retries included.
 ATTEMPTS = 4
 
-Answer = JobHandle | BackendError
+Answer = JobHandle | Exception
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,16 @@ class Outgoing:
 
 
 def deliver(backend: QuantumBackend, jobs: Sequence[Outgoing]) -> list[Answer]:
-    """Send jobs as one submission, with retries inside the shortest queue budget; one answer per job.
+    """Send jobs as one submission, with retries inside the shortest queue budget; one answer per job, an exception
+    that is no ``BackendError`` where the backend has a defect.
 
     What may have arrived is sent again only where that is safe: the provider recognises the key, or has been asked
     and does not have it. ``is_doubtful`` says which errors leave open whether the job arrived.
     """
     answers: list[Answer] = [BackendError("not sent", not_sent=True)] * len(jobs)
     pending = list(range(len(jobs)))
+    # what may have arrived stays so, also when the next attempt is refused
+    doubts: dict[int, Exception] = {}
     budget = min(job.envelope.timeout.queue for job in jobs)
 
     def attempt() -> list[int]:
@@ -60,14 +63,22 @@ def deliver(backend: QuantumBackend, jobs: Sequence[Outgoing]) -> list[Answer]:
         try:
             if len(pending) == 1:
                 job = jobs[pending[0]]
-                found: list[Answer] = [backend.submit(job.envelope, job.payload, job.key)]
+                found: Sequence[Answer] = [backend.submit(job.envelope, job.payload, job.key)]
             else:
                 found = backend.submit_many([(jobs[i].envelope, jobs[i].payload, jobs[i].key) for i in pending])
-        except BackendError as error:
-            found = [error] * len(pending)
-        for index, answer in zip(pending, found, strict=True):
+            answered = dict(zip(pending, found, strict=True))
+        except Exception as error:
+            # what no backend may raise is a defect, of each that was sent with this attempt
+            answered = dict.fromkeys(pending, error)
+        for index, answer in answered.items():
             answers[index] = answer
+            if isinstance(answer, Exception) and is_doubtful(backend, answer):
+                doubts[index] = answer
         pending = [index for index in pending if _again(backend, jobs[index].key, answers, index, budget)]
+        if not backend.capabilities().idempotent:
+            # asked for and not there
+            for index in pending:
+                doubts.pop(index, None)
         return pending
 
     backoff = wait_random_exponential(multiplier=0.2, max=10.0)
@@ -78,11 +89,13 @@ def deliver(backend: QuantumBackend, jobs: Sequence[Outgoing]) -> list[Answer]:
 
     Retrying(
         retry=retry_if_result(bool),
-        stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(budget),
+        stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(budget),
         wait=pause,
         retry_error_callback=lambda _: None,
     )(attempt)
-    return answers
+    return [
+        doubts.get(index, answer) if isinstance(answer, Exception) else answer for index, answer in enumerate(answers)
+    ]
 
 
 def _again(backend: QuantumBackend, key: str, answers: list[Answer], index: int, budget: float) -> bool:
@@ -90,8 +103,10 @@ def _again(backend: QuantumBackend, key: str, answers: list[Answer], index: int,
     answer, can = answers[index], backend.capabilities()
     if not isinstance(answer, BackendError):
         return False
+    if answer.retry_after is not None and answer.retry_after > min(budget, 10.0):
+        return False
     if answer.failure_class is FailureClass.SATURATION:
-        return answer.retry_after is not None and answer.retry_after <= min(budget, 10.0)
+        return answer.retry_after is not None
     if answer.failure_class is not FailureClass.TRANSIENT:
         return False
     if answer.not_sent or can.idempotent or not can.remote:
@@ -100,7 +115,8 @@ def _again(backend: QuantumBackend, key: str, answers: list[Answer], index: int,
         return False
     try:
         known = backend.find(key)
-    except BackendError:
+    except Exception:
+        # nobody knows: it is looked for later
         return False
     if known is not None:
         answers[index] = known

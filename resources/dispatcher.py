@@ -281,11 +281,15 @@ class Dispatcher(ControlPlane):
         envelope = self.envelope(job)
         columns: dict[str, Any] = {"error": f"capability: rejected by {by}: {reason}"}
         if decision == "approved":
-            columns = {"look_at": datetime.now(UTC)}
+            # the person's time is nobody's budget
+            columns = {"look_at": datetime.now(UTC), "began_at": None}
             if job.backend == REVIEW:
                 # every backend was left: the way begins anew
-                columns = {**fresh_submission(job), "backend": envelope.backend, "hop": 0, "began_at": None}
+                columns |= {**fresh_submission(job), "backend": envelope.backend, "hop": 0}
         with self.ledger.transaction() as tx:
+            if decision == "rejected" and job.sent_at is not None:
+                # nobody knows whether its provider has it
+                self.spending.settle(tx, job, math.nan)
             self.approvals.decide(tx, job_id, decision, by, reason)
             return self.ledger.move(
                 job_id,
@@ -329,8 +333,10 @@ class Dispatcher(ControlPlane):
             backend, handle = self.backend(job.backend), JobHandle(job.backend, job.provider_id or "", job.provider_key)
             backend.cancel(handle)
             if backend.status(handle) is not ProviderStatus.CANCELLED:
-                # it finishes or is still stopping: the next look tells
-                return self.ledger.touch(job_id, look_at=datetime.now(UTC))
+                # it finishes or is still stopping: the next looks tell, and count
+                withdrawn = f"{reconciler.WITHDRAWN}{by}: {reason}"
+                return self.ledger.touch(job_id, read=job, look_at=datetime.now(UTC), looks=0, error=withdrawn)
+        unknown = job.state == "ambiguous" or (job.state == "awaiting_approval" and job.sent_at is not None)
         return self.ledger.move(
             job_id,
             "cancelled",
@@ -338,10 +344,8 @@ class Dispatcher(ControlPlane):
             expect=job.state,
             version=job.version,
             # where nobody can say whether the provider has it, it counts as spent
-            also=lambda tx: (
-                self.spending.settle(tx, job, math.nan) if job.state == "ambiguous" else self.spending.release(tx, job)
-            ),
-            error=f"input: cancelled by {by}: {reason}",
+            also=lambda tx: self.spending.settle(tx, job, math.nan) if unknown else self.spending.release(tx, job),
+            error=f"{reconciler.WITHDRAWN}{by}: {reason}",
         )
 
     def replay(self, job_id: str, *, by: str, reason: str, backend: str | None = None) -> Job:

@@ -179,16 +179,18 @@ def known_results(plane: ControlPlane, name: str, batch: Sequence[tuple[Job, Job
     """By job: results that answer again, for first sendings of what is not meant as a repetition."""
     if not plane.policy.cache.window_seconds or name in (CACHED, REVIEW):
         return {}
-    with suppress(BackendError):
+    try:
         version = plane.version(name)
-        keys = {
-            job.job_id: plane.cache.key(envelope, name, version)
-            for job, envelope in batch
-            if job.hop == 0 and envelope.repetition == 0
-        }
-        found = plane.cache.find_all(list(keys.values()))
-        return {job_id: found[key] for job_id, key in keys.items() if key in found and found[key].job_id != job_id}
-    return {}
+    except Exception:
+        # it is missing or has a defect: the gates, or its answer, say so of each job
+        return {}
+    keys = {
+        job.job_id: plane.cache.key(envelope, name, version)
+        for job, envelope in batch
+        if job.hop == 0 and envelope.repetition == 0
+    }
+    found = plane.cache.find_all(list(keys.values()))
+    return {job_id: found[key] for job_id, key in keys.items() if key in found and found[key].job_id != job_id}
 
 
 def answer_from_cache(plane: ControlPlane, job: Job, entry: Entry) -> Job | None:

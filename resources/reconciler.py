@@ -6,6 +6,7 @@ or who calls this and when (a sensor, a waiting command).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,8 +33,8 @@ SOONEST, LATEST, SHARE = 0.25, 60.0, 0.2
 UNREACHABLE = 5.0
 #: Looks at a result that cannot be read before the next backend is asked, and at a cancel that is not confirmed.
 UNREADABLE, UNCONFIRMED = 3, 20
-#: How the error of a job begins that is out and told to stop.
-STOPPING = "transient: it is being stopped: "
+#: How the error of a job begins that is out and told to stop, by a timeout or by a person.
+STOPPING, WITHDRAWN = "transient: it is being stopped: ", "input: cancelled by "
 #: Submissions of one key that may vanish without a trace before the next backend is asked; a local run cannot
 #: have been paid for, so it may be repeated more often.
 RESUBMISSIONS, LOCAL_RESUBMISSIONS = 1, 5
@@ -180,6 +181,7 @@ def is_abandoned(job: Job, envelope: JobEnvelope) -> bool:
 
 def look_for(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
     """Adopt an ambiguous job if its backend knows the key; send it once more only if it definitely is not there."""
+    asked = datetime.now(UTC)
     try:
         backend = plane.backend(job.backend)
         can = backend.capabilities()
@@ -207,8 +209,8 @@ def look_for(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
             error=None,
             claimed_until=None,
         )
-    sent = job.sent_at or job.updated_at
-    silent = (datetime.now(UTC) - sent).total_seconds()
+    # nobody has sent it since it became ambiguous; its sender may have taken long before that
+    silent = (asked - job.updated_at).total_seconds()
     if silent < can.settling_seconds:
         return later(plane, job, can.settling_seconds - silent + 0.05)
     if (job.error or "").startswith(FailureClass.BACKEND):
@@ -220,7 +222,7 @@ def look_for(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
     if job.resubmissions >= (RESUBMISSIONS if can.remote else LOCAL_RESUBMISSIONS):
         vanished = BackendError(f"{job.resubmissions + 1} submissions never arrived at {job.backend}")
         return hop(plane, job, envelope, vanished)
-    why = f"{job.backend} has no such job {silent:.1f} s after the submit: it may be sent once more"
+    why = f"{job.backend} has no such job {silent:.1f} s after its answer was missed: it may be sent once more"
     return plane.ledger.move(
         job.job_id,
         "intended",
@@ -229,6 +231,7 @@ def look_for(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
         version=job.version,
         also=_record(plane, job, "not_there", why),
         resubmissions=job.resubmissions + 1,
+        sent_at=None,
         look_at=datetime.now(UTC),
         claimed_until=None,
     )
@@ -277,8 +280,15 @@ def look(plane: ControlPlane, name: str, batch: Sequence[Sent]) -> list[Job]:
             done.append(_act(plane, job, envelope, handle, found.get(handle), pause))
         except Conflict:
             continue
+        except (sa.exc.OperationalError, OSError) as error:
+            # the ledger or the disk: that says nothing about the job
+            defects.append(error)
         except Exception as error:
             defects.append(error)
+            if total_is_spent(job, envelope):
+                known = presentable(error)
+                with suppress(HybridError):
+                    hop(plane, job, envelope, BackendError(str(known), FailureClass.INTERNAL), ran=True)
     if defects:
         raise defects[0]
     return done
@@ -294,6 +304,9 @@ def _act(
 ) -> Job:
     if status is ProviderStatus.SUCCEEDED:
         return _fetch(plane, job, envelope, handle)
+    stopping = (job.error or "").startswith((STOPPING, WITHDRAWN))
+    if stopping and status in (ProviderStatus.CANCELLED, ProviderStatus.FAILED):
+        return _stopped(plane, job, envelope, TimedOut((job.error or "").removeprefix(STOPPING)))
     if status is ProviderStatus.FAILED:
         return hop(plane, job, envelope, BackendError(f"{job.backend} says that the job failed"))
     if status is ProviderStatus.CANCELLED:
@@ -315,7 +328,7 @@ def _act(
             version=job.version,
             started_at=datetime.now(UTC),
         )
-    overdue = _overdue(job, envelope, status)
+    overdue = job.error if (job.error or "").startswith(WITHDRAWN) else _overdue(job, envelope, status)
     return _stop(plane, job, envelope, handle, overdue) if overdue else later(plane, job, pause)
 
 
@@ -337,7 +350,7 @@ def _overdue(job: Job, envelope: JobEnvelope, status: ProviderStatus | None) -> 
 def _stop(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHandle, why: str) -> Job:
     """Cancel a job that is overdue; only when it has stopped, or has been told so in vain often enough, is the next
     backend asked."""
-    if not (job.error or "").startswith(STOPPING):
+    if not (job.error or "").startswith((STOPPING, WITHDRAWN)):
         # from now on the looks count the cancels
         job = plane.ledger.touch(job.job_id, read=job, looks=0, error=f"{STOPPING}{why}")
     status = None
@@ -348,11 +361,25 @@ def _stop(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHandl
     if status is ProviderStatus.SUCCEEDED:
         return _fetch(plane, job, envelope, handle)
     if status in (ProviderStatus.CANCELLED, ProviderStatus.FAILED):
-        return hop(plane, job, envelope, TimedOut(why))
+        return _stopped(plane, job, envelope, TimedOut(why))
     if job.looks >= UNCONFIRMED:
         silent = f"{why}; {job.backend} does not confirm that it has stopped"
-        return hop(plane, job, envelope, TimedOut(silent, FailureClass.BACKEND), ran=True)
+        return _stopped(plane, job, envelope, TimedOut(silent, FailureClass.BACKEND), ran=True)
     return later(plane, job, SOONEST * 4)
+
+
+def _stopped(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendError, *, ran: bool = False) -> Job:
+    """A job has left its provider: on to the next backend, unless a person has withdrawn it."""
+    if not (job.error or "").startswith(WITHDRAWN):
+        return hop(plane, job, envelope, error, ran=ran)
+    return plane.ledger.move(
+        job.job_id,
+        "cancelled",
+        (job.error or "").partition(": ")[2],
+        expect=job.state,
+        version=job.version,
+        also=lambda tx: plane.spending.settle(tx, job, math.nan) if ran else plane.spending.release(tx, job),
+    )
 
 
 def _fetch(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHandle) -> Job:
@@ -360,12 +387,12 @@ def _fetch(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHand
     try:
         return collect(plane, job, envelope, handle)
     except BackendError as error:
-        if error.failure_class in (FailureClass.TRANSIENT, FailureClass.SATURATION):
-            return later(plane, job, error.retry_after)
-        if error.failure_class is FailureClass.CAPABILITY:
-            # it cannot be asked from here; the job is where it was
-            return later(plane, job, UNREACHABLE)
-        if job.unreadable + 1 < UNREADABLE:
+        passing = error.failure_class in (FailureClass.TRANSIENT, FailureClass.SATURATION, FailureClass.CAPABILITY)
+        if passing and not (job.looks >= UNCONFIRMED and total_is_spent(job, envelope)):
+            # the job is where it was, also while it cannot be asked from here
+            pause = UNREACHABLE if error.failure_class is FailureClass.CAPABILITY else error.retry_after
+            return later(plane, job, pause if pause is None else min(pause, LATEST))
+        if not passing and job.unreadable + 1 < UNREADABLE:
             return later(plane, job, SOONEST, unreadable=job.unreadable + 1)
         lost = BackendError(f"it ran on {job.backend}, its result cannot be had: {error}")
-        return hop(plane, job, envelope, lost, ran=True)
+        return _stopped(plane, job, envelope, lost, ran=True)

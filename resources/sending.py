@@ -58,6 +58,10 @@ def send(plane: ControlPlane, batch: Sequence[Sent]) -> list[Job]:
     mode = plane.controls.mode(name)
 
     def prepare(job: Job, envelope: JobEnvelope) -> Job | None:
+        if chain_of(envelope)[job.hop : job.hop + 1] != (job.backend,):
+            raise InvariantError(
+                f"position {job.hop + 1} of {', '.join(chain_of(envelope))} is not {job.backend}: the row was altered"
+            )
         early = _without_sending(plane, job, envelope, known.get(job.job_id))
         if early is not None:
             return early
@@ -144,7 +148,9 @@ def _without_sending(plane: ControlPlane, job: Job, envelope: JobEnvelope, known
         return hop(plane, job, envelope, nothing)
     if known is not None and (answered := answer_from_cache(plane, job, known)) is not None:
         return answered
-    if job.hop > 0 and total_is_spent(job, envelope) and not _is_classical(plane, job.backend):
+    # what runs here costs nothing but time: cut off, it is begun again
+    late = (job.hop > 0 or plane.is_remote(job.backend)) and total_is_spent(job, envelope)
+    if late and not _is_classical(plane, job.backend):
         spent = TimedOut(f"the total budget of {envelope.timeout.total:g} s is spent", not_sent=True)
         return hop(plane, job, envelope, spent)
     return None
@@ -273,7 +279,7 @@ def _deliver(plane: ControlPlane, claimed: Sequence[Sent], record: _Record) -> N
     if not outgoing:
         return
     backend = plane.backend(outgoing[0][0].backend)
-    answers = _answers(backend, [out for _, _, out in outgoing])
+    answers = deliver(backend, [out for _, _, out in outgoing])
     taken: list[tuple[Job, JobHandle]] = []
     for (job, envelope, _), answer in zip(outgoing, answers, strict=True):
         if isinstance(answer, JobHandle) and backend.capabilities().remote:
@@ -307,14 +313,6 @@ def _submitted(plane: ControlPlane, taken: Sequence[tuple[Job, JobHandle]]) -> l
         plane.ledger.job(job.job_id) if isinstance(after, Conflict) else after
         for (job, _), after in zip(taken, moved, strict=True)
     ]
-
-
-def _answers(backend: QuantumBackend, outgoing: list[Outgoing]) -> list[JobHandle | Exception]:
-    """One answer per job; what no backend may raise is a defect, of each of them."""
-    try:
-        return list(deliver(backend, outgoing))
-    except Exception as error:
-        return [error] * len(outgoing)
 
 
 def _answered(

@@ -358,7 +358,7 @@ def test_not_there_is_believed_only_after_the_settling_time(system: System) -> N
     for _ in range(3):
         assert system.look(envelope).state == "ambiguous"
     assert system.main.calls.count("submit") == 1
-    system.ago(envelope, 1801, "sent_at")
+    system.ago(envelope, 1801, "updated_at")
     assert system.look(envelope).state == "intended"
     result = system.run(envelope)
     assert result is not None
