@@ -50,7 +50,7 @@ def decisions(
     baseline_comparisons = lake.partition("baseline_comparisons", context.partition_key)
     family, instance, resolved = instance_in(normalized_inputs, dispatcher.artifacts)
     current = str(quantum_jobs["envelope_digest"].iloc[0])
-    hops = [step for job_id in quantum_samples["job_id"].unique() for step in way_to(job_id, dispatcher)]
+    hops = way_to(quantum_samples["job_id"].unique(), dispatcher)
     decision = decide(
         records(baseline_comparisons)[0],
         records(scored_candidates),

@@ -8,7 +8,7 @@ A rejected or cancelled job keeps its state for ever, so without a stand-in its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from resources.delivery import as_sent
 from resources.dispatcher import Dispatcher
@@ -61,15 +61,19 @@ def _stand_in(envelope: JobEnvelope, stopped: Job, dispatcher: Dispatcher) -> Jo
     return JobEnvelope.model_validate(classical.model_dump() | changes)
 
 
-def way_to(job_id: str, dispatcher: Dispatcher) -> list[str]:
-    """Every backend that was left on the way to a job's result, with the reason; who stopped it is one."""
-    hops = [
-        f"left {hop.backend} for {hop.next_backend}: {hop.reason}"
-        for hop in dispatcher.stored_result(job_id).fallback_path
-    ]
-    stopped = dispatcher.envelope(dispatcher.ledger.job(job_id)).tags.get(STANDS_IN)
-    if stopped is None:
-        return hops
-    job = dispatcher.ledger.job(stopped)
-    why = (job.error or "").partition(": ")[2]
-    return [f"left {job.backend} for {HEURISTIC}: {job.job_id} was {why or job.state}", *hops]
+def way_to(job_ids: Iterable[str], dispatcher: Dispatcher) -> list[str]:
+    """Every backend that was left on the way to these jobs' results, with the reason; who stopped a job is one."""
+    steps: list[str] = []
+    for job_id in job_ids:
+        stopped = dispatcher.envelope(dispatcher.ledger.job(job_id)).tags.get(STANDS_IN)
+        if stopped is not None:
+            job = dispatcher.ledger.job(stopped)
+            why = (job.error or "").partition(": ")[2] or job.state
+            step = f"left {job.backend} for {HEURISTIC}: {stopped} was {why}"
+            # all later jobs stand in for the first one that was stopped
+            steps += [] if step in steps else [step]
+        steps += [
+            f"left {hop.backend} for {hop.next_backend}: {hop.reason}"
+            for hop in dispatcher.stored_result(job_id).fallback_path
+        ]
+    return steps

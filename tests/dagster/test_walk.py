@@ -108,4 +108,7 @@ def test_a_walk_whose_trip_was_rejected_goes_on_without_the_device(staging: Stag
     assert staging.executions(emulator, key) == {first.job_id: 1}
     evidence = staging.rows("quantum_samples", key).groupby("round")["evidence_class"].first()
     assert evidence.tolist() == ["emulator", "classical", "classical"]
+    path = json.loads(staging.rows("decisions", key)["path"].iloc[0])
+    stops = [step for step in path if "was rejected by ada: that was enough" in step]
+    assert stops == [f"left emulator for heuristic: {second.job_id} was rejected by ada: that was enough"]
     assert staging.stale(key) == []

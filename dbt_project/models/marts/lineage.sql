@@ -15,7 +15,14 @@ behind as (
         min(j.success_probability) as success_probability,
         bool_or(coalesce(j.noise_dominated, false)) as noise_dominated,
         bool_or(answered.cached or coalesce(j.cached, false)) as cached,
-        string_agg(distinct {{ fallback_reason('j.fallback_path') }}, '; ') as fallback_reason
+        string_agg(
+            distinct coalesce(
+                {{ fallback_reason('j.fallback_path') }},
+                -- somebody stopped it, and the heuristic answered as a job of its own
+                case when j.state in ('rejected', 'cancelled') then j.backend || ' to heuristic: ' || j.error end
+            ),
+            '; '
+        ) as fallback_reason
     from (
         select instance, envelope_digest, job_id, false as cached from {{ ref('stg_quantum_jobs') }}
         union all
@@ -36,7 +43,7 @@ select
     e.encoding_version,
     e.encoding_digest,
     d.envelope_digest,
-    q.job_id,
+    coalesce(s.job_id, q.job_id) as job_id,
     coalesce(j.backend, s.backend) as backend,
     coalesce(j.evidence_class, s.evidence_class) as evidence_class,
     j.sdk_versions,
@@ -70,13 +77,14 @@ from {{ ref('decisions') }} as d
 left join {{ ref('stg_normalized_inputs') }} as n on n.instance = d.instance and n.input_digest = d.input_digest
 left join {{ ref('stg_encoded_problems') }} as e on e.instance = d.instance and e.input_digest = d.input_digest
 left join {{ ref('stg_quantum_jobs') }} as q on q.instance = d.instance and q.envelope_digest = d.envelope_digest
-left join {{ ref('stg_control_jobs') }} as j on j.job_id = q.job_id
 left join (
-    select instance, envelope_digest, any_value(backend) as backend, any_value(evidence_class) as evidence_class,
-        any_value(shots)::double as shots
+    -- of the first round; its job is the one that was sent, unless somebody stopped that
+    select instance, envelope_digest, arg_min(job_id, repetition) as job_id, any_value(backend) as backend,
+        any_value(evidence_class) as evidence_class, any_value(shots)::double as shots
     from {{ ref('stg_quantum_samples') }}
     where round = 0
-    group by all
+    group by instance, envelope_digest
 ) as s on s.instance = d.instance and s.envelope_digest = d.envelope_digest
+left join {{ ref('stg_control_jobs') }} as j on j.job_id = coalesce(s.job_id, q.job_id)
 left join runs as r on r.instance = d.instance
 left join behind as b on b.instance = d.instance and b.envelope_digest = d.envelope_digest
