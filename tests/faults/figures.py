@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,11 @@ from resources.control_plane import hops_of
 from resources.dispatcher import Dispatcher
 from resources.emulator.running import serve_in_background
 from resources.envelope import Algorithm, JobEnvelope, TimeoutBudget
+from resources.failures import FailureClass
 from resources.ledger import Ledger
 from resources.ledger_tables import TERMINAL, Job
 from resources.policy import BreakerPolicy, CachePolicy, Policy
+from tests.servers import postgresql_server
 
 SUBMITTERS, RECONCILERS = 3, 2
 DEVICE = "quick-4"
@@ -218,7 +221,7 @@ def judge(work: Dispatcher, asked: list[JobEnvelope], executions: dict[str, int]
         "lost": sum(job is None for job in jobs) + sum(not _answered(work, job) for job in ended),
         "duplicated": sum(number > 1 for number in per_job.values()) + len(jobs) - len(set(map(id, jobs))),
         "terminal": len(ended),
-        "unexplained": sum(not _explained(work, job, rows) for job in ended),
+        "unexplained": sum(not _explained(work, job, rows) or _denied(job, executions) for job in ended),
         "audit": work.audit.verify(),
         "states": dict(Counter(job.state for job in ended)),
         "answered by": dict(Counter(job.evidence_class for job in ended)),
@@ -248,6 +251,17 @@ def _explained(work: Dispatcher, job: Job, rows: list[dict[str, Any]]) -> bool:
     return all(hop.reason and f"{hop.failure_class}: {hop.reason}" in logged for hop in hops)
 
 
+def _denied(job: Job, executions: dict[str, int]) -> bool:
+    """Whether the emulator executed a submission that was left because it had been refused: a wrong reason."""
+    return any(
+        executions.get(f"{job.job_id}-{number}", 0) > 0
+        and hop.failure_class in (FailureClass.CAPABILITY, FailureClass.SATURATION, FailureClass.TRANSIENT)
+        # of a timeout: it had been taken, and was stopped
+        and not hop.reason.startswith("it ")
+        for number, hop in enumerate(hops_of(job), start=1)
+    )
+
+
 def main() -> int:
     """Run and print; the last line holds the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -255,9 +269,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50, help="at least so many")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--patience", type=float, default=900.0, help="seconds after which what is open counts as such")
+    parser.add_argument("--postgresql", action="store_true", help="the ledger is on a PostgreSQL server of its own")
     parser.add_argument("--keep", type=Path, help="folder for the state, kept afterwards")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        if asked.postgresql:
+            os.environ["HYBRID_LEDGER"] = stack.enter_context(postgresql_server()).render_as_string(hide_password=False)
         root = asked.keep or Path(folder)
         root.mkdir(parents=True, exist_ok=True)
         figures = run(root, asked.jobs, asked.kills, asked.seed, asked.patience)

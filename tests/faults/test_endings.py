@@ -180,6 +180,31 @@ def test_not_there_is_believed_only_so_long_after_the_sender_was_there(system: S
     system.main.find = find  # type: ignore[method-assign]
 
 
+@pytest.mark.parametrize("arrived", [True, False])
+def test_what_was_given_up_in_doubt_is_looked_for_before_it_is_sent_again(system: System, arrived: bool) -> None:
+    main = system.main
+    main.settling, main.deaf = 1.0, 1000
+    if arrived:
+        main.lost_answers = 1
+    else:
+        main.refusals = [FailureClass.TRANSIENT]
+    envelope = system.envelope(fallback=())
+    system.dispatcher.submit(envelope)
+    system.ago(envelope, 3600, "began_at")
+    until_ended(system, envelope)
+    job = system.ledger.job(job_id_of(envelope))
+    assert (job.state, "could not say" in (job.error or "")) == ("timed_out", True)
+    # the provider is back; the next ask settles it
+    main.deaf = 0
+    assert system.dispatcher.submit(envelope).state == ("succeeded" if arrived else "ambiguous")
+    system.ago(envelope, 10, "updated_at")
+    answer = system.run(envelope)
+    assert answer is not None
+    assert (answer.backend, answer.fallback_path) == ("main", ())
+    assert system.taken() == {"main": 1}
+    assert ("resubmit" in [row["action"] for row in system.dispatcher.audit.rows()]) is not arrived
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("kind", [FailureClass.CAPABILITY, FailureClass.SATURATION, FailureClass.CIRCUIT])
 def test_a_refusal_after_a_lost_answer_does_not_say_that_the_job_is_not_there(
