@@ -246,7 +246,7 @@ def stop_cancelled(cursor: str | None, dispatcher: Dispatcher, instance: dg.Dags
     for record in [] if first else records:
         run = record.dagster_run
         if run.run_id not in state["seen"] and _sends(run):
-            for key in keys_of(run):
+            for key in (key for key in keys_of(run) if _is_last(instance, run, key)):
                 jobs |= {
                     job.job_id: {"run": run.run_id, "after": now.isoformat()}
                     for job in dispatcher.ledger.jobs(instance=key)
@@ -268,6 +268,13 @@ def stop_cancelled(cursor: str | None, dispatcher: Dispatcher, instance: dg.Dags
         skip_reason=dg.SkipReason("; ".join(notes) or "no run was cancelled"),
         cursor=json.dumps({"since": now.isoformat(), "seen": [r.dagster_run.run_id for r in records], "jobs": left}),
     )
+
+
+def _is_last(instance: dg.DagsterInstance, run: dg.DagsterRun, key: str) -> bool:
+    """Whether no later run that sends jobs has taken the partition up again: its jobs are no longer this run's."""
+    runs = instance.get_runs(dg.RunsFilter(tags={"dagster/partition": key}))
+    last = next((other for other in runs if _sends(other)), None)
+    return last is not None and run.run_id in (last.run_id, last.tags.get(BATCH))
 
 
 def _sends(run: dg.DagsterRun) -> bool:

@@ -171,6 +171,20 @@ def test_a_run_that_a_person_cancels_takes_its_job_with_it(queueing: Staging, bu
     assert queueing.asked() == [], "who cancelled the run wants no other"
 
 
+def test_a_daemon_that_comes_late_leaves_the_job_of_a_run_that_was_asked_for_again(
+    queueing: Staging, busy: Running
+) -> None:
+    queueing.tick("cancelled_runs")
+    key = queueing.landed(name="late.mc", seed=207)
+    assert interrupted_run(queueing, key, by_a_person=True).status is dg.DagsterRunStatus.CANCELED
+    # somebody wants it after all, and the next run finds the job where it was
+    assert queueing.run(key, LINE[:4]).pending
+    queueing.tick("cancelled_runs")
+    job = queueing.job(key)
+    assert (job.state, state_there(busy, job)) == ("submitted", "queued")
+    assert decisions(queueing, job.job_id, "cancel") == []
+
+
 def test_a_run_that_is_merely_interrupted_keeps_its_job(queueing: Staging, busy: Running) -> None:
     queueing.tick("cancelled_runs")
     key = queueing.landed(name="restarted.mc", seed=205)
