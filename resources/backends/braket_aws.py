@@ -360,7 +360,7 @@ class Braket(QuantumBackend):
             )
             text = stored["Body"].read()
         try:
-            bits, executed = _read(text, note["record"]["result"]["width"])
+            bits, executed = _read(text, note["record"]["result"]["width"], task["shots"])
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise BackendError(
                 f"the result of task {handle.provider_id} cannot be read ({type(error).__name__})"
@@ -393,14 +393,14 @@ class Braket(QuantumBackend):
         notes.remove(handle.key)
 
 
-def _read(text: bytes, width: int) -> tuple[np.ndarray, float]:
+def _read(text: bytes, width: int, shots: int) -> tuple[np.ndarray, float]:
     """Bits of a stored result (int8, shape ``(shots, width)``, variable 0 first) and seconds executed, 0 if untold."""
     from braket.tasks import GateModelQuantumTaskResult
 
     read = GateModelQuantumTaskResult.from_string(text.decode())
     order = [list(read.measured_qubits).index(qubit) for qubit in range(width)]
     bits = np.asarray(read.measurements, dtype=np.int8)[:, order]
-    if not len(bits) or not np.isin(bits, (0, 1)).all():
-        raise ValueError("no shots, or shots that are no bits")
+    if len(bits) < shots or not np.isin(bits, (0, 1)).all():
+        raise ValueError("shots are missing, or are no bits")
     told = json.loads(text)["additionalMetadata"].get("simulatorMetadata") or {}
     return bits, float(told.get("executionDuration") or 0.0) * 1e-3

@@ -60,6 +60,7 @@ def planned(
     """
     plan, mitigation = trip.plan(envelope, payload, device), envelope.algorithm.mitigation
     note = plan.record | {
+        "shots": envelope.algorithm.shots,
         "evidence": evidence,
         "version": f"{device.name} {device.backend_version or 'of unknown version'}",
     }
@@ -99,7 +100,7 @@ def finished(name: str, note: dict[str, Any], answer: Any, timings: Timings) -> 
         timings: ``execute`` is the device's own; the note adds what was spent here before.
 
     Raises:
-        BackendError: class ``backend``: the answer is not one read-out of the note's variables.
+        BackendError: class ``backend``: the answer is not one read-out of the note's variables, or shots are missing.
     """
     width = note["result"]["width"]
     try:
@@ -107,6 +108,9 @@ def finished(name: str, note: dict[str, Any], answer: Any, timings: Timings) -> 
         bits = answer[0].data.c.to_bool_array(order="little").astype(np.int8)
         if bits.ndim != 2 or bits.shape[1] != width:
             raise ValueError(f"shape {bits.shape}")
+        if len(bits) < note["shots"]:
+            # more may come: twirling rounds up
+            raise ValueError(f"{len(bits)} of {note['shots']} shots")
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise BackendError(
             f"the answer does not read out {width} variables ({redacted(str(error))})", FailureClass.BACKEND

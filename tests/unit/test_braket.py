@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -227,15 +228,19 @@ def test_no_connection_says_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatc
     assert unreachable.value.not_sent
 
 
-@pytest.mark.parametrize("damage", ["garbled", "partial", "missing"])
+@pytest.mark.parametrize("damage", ["garbled", "partial", "shots", "missing"])
 def test_a_damaged_result_is_refused(server: BraketServer, damage: str) -> None:
     handle = Braket().submit(*job(), KEY)
     assert Braket().status(handle) is ProviderStatus.SUCCEEDED
     (place,) = server.objects
     whole = server.objects[place]
-    server.objects[place] = {"garbled": b'{"braketSchemaHeader": ', "partial": whole[: len(whole) // 2]}.get(
-        damage, b""
-    )
+    fewer = json.loads(whole)
+    fewer["measurements"] = fewer["measurements"][:150]
+    server.objects[place] = {
+        "garbled": b'{"braketSchemaHeader": ',
+        "partial": whole[: len(whole) // 2],
+        "shots": json.dumps(fewer).encode(),
+    }.get(damage, b"")
     if damage == "missing":
         del server.objects[place]
     with pytest.raises(BackendError) as refused:

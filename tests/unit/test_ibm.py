@@ -338,6 +338,15 @@ def test_strange_answers(server: IbmServer, tmp_path: Path, monkeypatch: pytest.
     assert refusal(lambda: backend.result(handle)).failure_class is FailureClass.BACKEND
     server.garbled = False
 
+    server.held = True
+    short = backend.submit(*small(backend, seed=2), "short")
+    server.jobs[short.provider_id].body["params"]["quantum_program"]["shots"] = 150
+    server.held = False
+    until_ended(backend, short)
+    missing = refusal(lambda: backend.result(short))
+    assert missing.failure_class is FailureClass.BACKEND
+    assert "150 of 200 shots" in str(missing)
+
     other, other_payload = small(backend, seed=1)
     stranger = backend.submit(other, other_payload, "stranger")
     foreign = refusal(lambda: backend.result(JobHandle("ibm", stranger.provider_id, "key")))
