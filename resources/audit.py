@@ -23,6 +23,7 @@ from resources.database import patient
 from resources.envelope import canonical_json, digest_of
 from resources.failures import InvariantError
 from resources.ledger_tables import AUDIT, AUDIT_HEAD
+from resources.prepared import Prepared
 
 if TYPE_CHECKING:
     from resources.ledger import Ledger
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
 #: What the first row's ``previous`` is.
 GENESIS = "0" * 64
 
-_LOCK = sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.digest).with_for_update()
-_ADD = AUDIT.insert().values({column.name: sa.bindparam(column.name) for column in AUDIT.columns})
-_ADVANCE = AUDIT_HEAD.update().values(sequence=sa.bindparam("new_sequence"), digest=sa.bindparam("new_digest"))
+_HEAD = (AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.digest)
+_LOCK = Prepared(sa.select(*_HEAD).with_for_update(), _HEAD)
+_ADD = Prepared(AUDIT.insert().values({column.name: sa.bindparam(column.name) for column in AUDIT.columns}))
+_ADVANCE = Prepared(
+    AUDIT_HEAD.update().values({column: sa.bindparam(f"new_{column.name}", type_=column.type) for column in _HEAD})
+)
 
 
 def actor() -> str:
@@ -85,10 +89,10 @@ def append(
 
 def append_all(tx: sa.Connection, decisions: Sequence[Mapping[str, Any]]) -> int:
     """``append`` for decisions that are carried out together; each mapping holds its arguments."""
-    head = tx.execute(sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.digest).with_for_update()).first()
-    if head is None:
+    head = _LOCK.rows(tx, {})
+    if not head:
         raise InvariantError("the audit log has lost its head; `hybrid audit verify` says what else is missing")
-    sequence, previous = int(head.sequence), str(head.digest)
+    ((sequence, previous),) = head
     rows: list[dict[str, Any]] = []
     for decision in decisions:
         sequence += 1
@@ -107,9 +111,9 @@ def append_all(tx: sa.Connection, decisions: Sequence[Mapping[str, Any]]) -> int
         row["digest"] = previous = digest_of(row)
         rows.append(row)
     if rows:
-        tx.execute(_ADD, rows)
-        tx.execute(_ADVANCE, {"new_sequence": sequence, "new_digest": previous})
-    return sequence
+        _ADD.many(tx, rows)
+        _ADVANCE.once(tx, {"new_sequence": sequence, "new_digest": previous})
+    return int(sequence)
 
 
 class AuditLog:

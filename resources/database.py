@@ -79,21 +79,24 @@ class Conflict(HybridError):
 def _lock_file(connection: sa.Connection) -> None:
     """Begin a writing transaction on SQLite, whose own way of waiting sleeps up to 100 ms while the file is free."""
     deadline, pause = time.monotonic() + _PATIENCE, 0.001
-    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    # SQLAlchemy's way to the driver takes longer than the three statements
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute("PRAGMA busy_timeout=0")
     try:
         while True:
             try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                driver.execute("BEGIN IMMEDIATE")
                 return
-            except sa.exc.OperationalError as error:
+            except sqlite3.OperationalError as raised:
+                error = sa.exc.OperationalError("BEGIN IMMEDIATE", None, raised)
                 # a snapshot that this connection still reads from does not pass by waiting
-                stale = getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY_SNAPSHOT
+                stale = getattr(raised, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY_SNAPSHOT
                 if stale or not _is_contention(error) or time.monotonic() > deadline:
-                    raise
+                    raise error from raised
             time.sleep(random.uniform(0, pause))
             pause = min(1.5 * pause, 0.02)
     finally:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={_BUSY}")
+        driver.execute(f"PRAGMA busy_timeout={_BUSY}")
 
 
 def _engine(url: str | sa.URL) -> sa.Engine:
@@ -203,6 +206,22 @@ class Database:
             except BaseException:
                 connection.rollback()
                 raise
+
+    @contextmanager
+    def at_once(self) -> Iterator[sa.Connection]:
+        """A connection for one statement that is a transaction of its own: on PostgreSQL one round trip, not three."""
+        if self.is_sqlite:
+            with self.transaction() as tx:
+                yield tx
+            return
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.autocommit = True
+            try:
+                yield connection
+            finally:
+                if not driver.closed:
+                    driver.autocommit = False
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

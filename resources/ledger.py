@@ -7,33 +7,34 @@ providers (``dispatcher``).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
 from pydantic import ValidationError
 
+from resources import ledger_rows
 from resources.catalogue import Catalogue
 from resources.claims import is_alive, this_process
 from resources.database import Conflict, patient
 from resources.envelope import SCHEMA_VERSION, JobEnvelope, JobResult
 from resources.failures import InvariantError
-from resources.ledger_statements import RECORD, change
+from resources.ledger_statements import INTENT, PAPER, RECORD, WHOLE_INTENT, change, overwrite
 from resources.ledger_tables import (
     ENVELOPES,
     EVENTS,
     JOBS,
     OPEN,
     SENT,
-    TERMINAL,
-    TRANSITIONS,
     Job,
     Landing,
     Move,
 )
+from resources.prepared import Prepared
 
 __all__ = ["Conflict", "Job", "Landing", "Ledger", "Move", "is_alive", "job_id_of", "result_of", "this_process"]
 
@@ -84,15 +85,11 @@ class Ledger(Catalogue):
         papers: dict[str, dict[str, Any]] = {}
         rows: dict[str, dict[str, Any]] = {}
         for envelope, key, digest in zip(envelopes, keys, digests, strict=True):
-            papers[digest] = {
-                "digest": digest,
-                "document": envelope.model_dump_json(),
-                "created_at": now,
-                "idempotency_key": key,
-                "instance": envelope.instance,
-            }
+            papers[digest] = ledger_rows.paper(envelope, key, digest, now)
             if key not in rows:
-                rows[key] = _intent(envelope, key, digest, now, claim_seconds)
+                rows[key] = ledger_rows.intent(envelope, key, digest, now, claim_seconds)
+        if len(papers) == 1:
+            return [self._intended(tx, papers[digests[0]], rows[keys[0]], now)] * len(keys)
         with self.joined(tx) as tx:
             # sorted, so that two processes never wait for each other
             tx.execute(self.insert(ENVELOPES).on_conflict_do_nothing(), [papers[digest] for digest in sorted(papers)])
@@ -100,17 +97,25 @@ class Ledger(Catalogue):
                 self.insert(JOBS).on_conflict_do_nothing().returning(JOBS), [rows[key] for key in sorted(rows)]
             )
             jobs = {row.idempotency_key: _job(row) for row in new}
-            if jobs:
-                tx.execute(
-                    RECORD,
-                    [
-                        _event(job.job_id, 1, "intended", f"envelope {job.envelope_digest}", now)
-                        for job in jobs.values()
-                    ],
-                )
+            RECORD.many(tx, [ledger_rows.intended(job.job_id, job.envelope_digest, now) for job in jobs.values()])
             if len(jobs) < len(rows):
                 jobs |= _by_key(tx, [key for key in rows if key not in jobs])
         return [jobs[key] for key in keys]
+
+    def _intended(self, tx: sa.Connection | None, paper: dict[str, Any], row: dict[str, Any], now: datetime) -> Job:
+        """The one job of an envelope."""
+        values = {f"paper_{name}": value for name, value in paper.items()}
+        values |= {f"job_{name}": value for name, value in row.items()}
+        first = ledger_rows.intended(row["job_id"], paper["digest"], now)
+        with self.at_once() if tx is None else nullcontext(tx) as tx:
+            if self.is_sqlite:
+                PAPER.once(tx, values)
+                made = INTENT.rows(tx, values)
+                RECORD.many(tx, [first] * len(made))
+            else:
+                made = WHOLE_INTENT.rows(tx, values | {"now": now, "detail": first["detail"]})
+            key = row["idempotency_key"]
+            return _job(made[0]) if made else _by_key(tx, [key])[key]
 
     def move(
         self,
@@ -152,49 +157,63 @@ class Ledger(Catalogue):
             InvariantError: one of the changes is not legal.
         """
         now = datetime.now(UTC)
+        if len(moves) == 1:
+            return [self._move(tx, moves[0], now)]
         answers: dict[int, Job | Conflict] = {}
+        changes: list[tuple[Prepared, dict[str, Any]]] = []
         events: list[dict[str, Any]] = []
         with self.joined(tx) as tx:
-            # sorted, so that two processes never wait for each other
-            for number, move in sorted(enumerate(moves), key=lambda numbered: numbered[1].job_id):
-                try:
-                    job = answers[number] = self._change(tx, move, now)
-                except Conflict as conflict:
-                    answers[number] = conflict
+            jobs = _locked(tx, {move.job_id for move in moves})
+            for number, move in enumerate(moves):
+                ledger_rows.check_steps(move)
+                job = _known(jobs.get(move.job_id), move.job_id)
+                why = ledger_rows.refusal(job, move)
+                if why is not None:
+                    answers[number] = Conflict(why)
                     continue
-                if move.through:
-                    events.append(_event(job.job_id, job.version - 1, move.through, "", now))
-                events.append(_event(job.job_id, job.version, job.state, move.detail, now))
-            if events:
-                tx.execute(RECORD, events)
+                values = ledger_rows.values_of(move, now)
+                job = jobs[job.job_id] = answers[number] = replace(
+                    job, **{"look_at": job.look_at or now} | values, version=job.version + (2 if move.through else 1)
+                )
+                changed = {name: getattr(job, name) for name in (*values, "look_at", "version")}
+                changes.append((overwrite(tuple(changed)), ledger_rows.as_new(changed) | {"job": job.job_id}))
+                events += ledger_rows.events_of(move, job, now)
+            for statement, rows in groupby(changes, key=lambda change: change[0]):
+                statement.many(tx, [row for _, row in rows])
+            RECORD.many(tx, events)
             # last, because the end of the audit log is one row that everybody waits for
             for number, move in enumerate(moves):
                 if move.also and not isinstance(answers[number], Conflict):
                     move.also(tx)
         return [answers[number] for number in range(len(moves))]
 
-    def _change(self, tx: sa.Connection, move: Move, now: datetime) -> Job:
-        steps = (move.through, move.state) if move.through else (move.state,)
-        for before, after in itertools.pairwise(steps):
-            if after not in TRANSITIONS[before]:
-                raise InvariantError(f"job {move.job_id} cannot go from {before} to {after}")
+    def _move(self, tx: sa.Connection | None, move: Move, now: datetime) -> Job | Conflict:
+        """One move, by one statement that decides and writes."""
+        ledger_rows.check_steps(move)
+        values = ledger_rows.values_of(move, now)
         expected = (move.expect,) if isinstance(move.expect, str) else move.expect
-        values: dict[str, Any] = {"updated_at": now, "ended_at": None} | move.columns | {"state": move.state}
-        if move.state not in OPEN:
-            values |= {"look_at": None, "claimed_until": None}
-        if move.state in TERMINAL:
-            values["ended_at"] = now
-        statement = change(expected, move.version is not None, len(steps), steps[0], tuple(values))
-        parameters = {f"new_{name}": value for name, value in values.items()}
-        row = tx.execute(statement, parameters | {"job": move.job_id, "read": move.version, "now": now}).first()
-        if row is not None:
-            return _job(row)
-        job = _get(tx, move.job_id)
-        if expected is not None and job.state not in expected:
-            raise Conflict(f"job {job.job_id} is {job.state}, not {' or '.join(expected)}")
-        if steps[0] in TRANSITIONS[job.state]:
-            raise Conflict(f"job {job.job_id} has moved on")
-        raise InvariantError(f"job {job.job_id} cannot go from {job.state} to {steps[0]}")
+        statement = change(
+            expected,
+            move.version is not None,
+            bool(move.through),
+            ledger_rows.first_state(move),
+            tuple(values),
+            not self.is_sqlite,
+        )
+        parameters = ledger_rows.as_new(values) | {"job": move.job_id, "read": move.version, "now": now}
+        parameters |= {"detail": move.detail, "through": move.through}
+        alone = tx is None and move.also is None
+        with self.at_once() if alone else self.joined(tx) as tx:
+            row = next(iter(statement.rows(tx, parameters)), None)
+            if row is None:
+                job = _get(tx, move.job_id)
+                return Conflict(ledger_rows.refusal(job, move) or f"job {job.job_id} has moved on")
+            job = _job(row)
+            if self.is_sqlite:
+                RECORD.many(tx, ledger_rows.events_of(move, job, now))
+            if move.also:
+                move.also(tx)
+        return job
 
     @patient
     def touch(self, job_id: str, *, read: Job | None = None, tx: sa.Connection | None = None, **columns: Any) -> Job:
@@ -356,48 +375,28 @@ class Ledger(Catalogue):
         return envelope
 
 
-def _intent(envelope: JobEnvelope, key: str, digest: str, now: datetime, claim_seconds: float | None) -> dict[str, Any]:
-    """The row of a new job."""
-    job_id = f"job-{key[:20]}"
-    claimed = claim_seconds is not None
-    return {
-        "job_id": job_id,
-        "idempotency_key": key,
-        "envelope_digest": digest,
-        "instance": envelope.instance,
-        "family": envelope.problem_type,
-        "correlation_id": envelope.correlation_id,
-        "backend": envelope.backend,
-        "state": "intended",
-        "created_at": now,
-        "updated_at": now,
-        "owner": envelope.owner,
-        "priority": envelope.priority,
-        "provider_key": f"{job_id}-1",
-        "policy_version": envelope.policy_version,
-        "replay_of": envelope.replay_of,
-        "look_at": now,
-        "claimed_by": this_process() if claimed else None,
-        "claimed_until": now + timedelta(seconds=claim_seconds) if claim_seconds is not None else None,
-    }
-
-
 def _job(row: Any) -> Job:
     # by position, which a test compares: twice as fast as by name
     return Job(*row)
-
-
-def _event(job_id: str, sequence: int, state: str, detail: str, at: datetime) -> dict[str, Any]:
-    return {"job_id": job_id, "sequence": sequence, "state": state, "at": at, "detail": detail}
 
 
 def _get(tx: sa.Connection, job_id: str, lock: bool = False) -> Job:
     query = sa.select(JOBS).where(JOBS.c.job_id == job_id)
     # SQLite has the whole database locked already and ignores the row lock
     row = tx.execute(query.with_for_update() if lock else query).first()
-    if row is None:
+    return _known(None if row is None else _job(row), job_id)
+
+
+def _known(job: Job | None, job_id: str) -> Job:
+    if job is None:
         raise InvariantError(f"the ledger has no job {job_id}")
-    return _job(row)
+    return job
+
+
+def _locked(tx: sa.Connection, job_ids: set[str]) -> dict[str, Job]:
+    """Jobs by their ids, locked in the order of these, so that two processes never wait for each other."""
+    query = sa.select(JOBS).where(JOBS.c.job_id.in_(job_ids)).order_by(JOBS.c.job_id)
+    return {row.job_id: _job(row) for row in tx.execute(query.with_for_update())}
 
 
 def _by_key(tx: sa.Connection, keys: Sequence[str]) -> dict[str, Job]:
