@@ -11,6 +11,7 @@ from hybrid_assets.assets.stage import failure, preview, stage, stored
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.proposals.scoring import score
 from resources.dispatcher import Dispatcher
+from resources.envelope import PostProcessing
 from resources.failures import HybridError
 from resources.lake import Lake
 
@@ -36,6 +37,11 @@ def scored_candidates(
         results = {job_id: dispatcher.stored_result(job_id) for job_id in sorted(set(quantum_samples["job_id"]))}
         energies: dict[str, Sequence[float]] = {job_id: result.run_energies for job_id, result in results.items()}
         tuning = {job_id: result.tuning_shots for job_id, result in results.items()}
+        selected = {
+            job_id: result.discarded_shots
+            for job_id, result in results.items()
+            if result.post_processing is PostProcessing.POSTSELECTED
+        }
         rows = score(
             family,
             instance,
@@ -46,6 +52,7 @@ def scored_candidates(
             resolved.seed,
             walking,
             tuning,
+            selected,
         )
     except HybridError as error:
         raise failure(error) from None

@@ -24,7 +24,7 @@ from hybrid_assets.evidence.comparison import (
     surrogate_rows,
 )
 from hybrid_assets.evidence.gaps import TOLERANCE, Sense, better, same
-from resources.envelope import EvidenceClass
+from resources.envelope import EvidenceClass, PostProcessing
 
 Verdict = Literal["accepted", "fallback", "review"]
 Source = Literal["quantum", "hybrid", "surrogate", "classical", "none"]
@@ -152,7 +152,9 @@ def _source(candidate: Row | None) -> Source:
         return "none"
     if candidate["evidence_class"] == EvidenceClass.SURROGATE:
         return "surrogate"
-    return "quantum" if candidate["post_processing"] == "raw" and not candidate["narrowed"] else "hybrid"
+    # a shot that was kept is as it was read out
+    untouched = candidate["post_processing"] in (PostProcessing.RAW, PostProcessing.POSTSELECTED)
+    return "quantum" if untouched and not candidate["narrowed"] else "hybrid"
 
 
 def _reason(

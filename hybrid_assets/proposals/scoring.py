@@ -19,7 +19,7 @@ from hybrid_assets.problems.base import Instance, ProblemFamily
 from hybrid_assets.proposals.prepared import Prepared
 from hybrid_assets.proposals.rounds import Candidate, best_first, candidates_of, random_control
 from hybrid_assets.proposals.trips import Walking, random_walk, walked
-from resources.envelope import EvidenceClass, SampleCount
+from resources.envelope import EvidenceClass, PostProcessing, SampleCount
 from resources.failures import InputError
 
 #: Candidates within this share of the best objective's size count as reaching it again.
@@ -44,6 +44,7 @@ def score(
     seed: int,
     walking: Walking | None = None,
     tuning: Mapping[str, int] | None = None,
+    selected: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of ``scored_candidates`` for one instance.
 
@@ -52,6 +53,8 @@ def score(
         walking: the walk at its first trip, for an instance that is larger than the device.
         run_energies: by job id, the best energy of each independent run of a trained algorithm (empty otherwise).
         tuning: by job id, shots spent on choosing parameters; the control draws as many more.
+        selected: by id of a post-selected job, the shots that it dropped. They are charged: a confidence counts them as
+            misses and the control draws as many more.
 
     Returns:
         the rows, best first within arm and round.
@@ -60,6 +63,7 @@ def score(
         InputError: neither the samples nor the control have proposed anything.
     """
     rows: list[dict[str, Any]] = []
+    tuning, selected = tuning or {}, selected or {}
     iterative = samples["repetition"].nunique() > 1
     started = time.perf_counter()
     by_job = {
@@ -107,10 +111,15 @@ def score(
                     unit, trials = "runs", len(runs)
                     hits = sum(e <= candidate.energy + 1e-9 * max(1.0, abs(candidate.energy)) for e in runs)
                 else:
-                    unit, trials = "shots", int(job["shots"])
+                    unit, trials = "shots", int(job["shots"]) + selected.get(job["job_id"], 0)
                     hits = sum(c.count for c in found if _as_good(instance, c, candidate, tolerance))
+                row = _row(
+                    family, instance, candidate, key, arm, rank, int(job["shots"]), tolerance, unit, hits, trials
+                )
+                if job["job_id"] in selected and row["post_processing"] == PostProcessing.RAW:
+                    row["post_processing"] = str(PostProcessing.POSTSELECTED)
                 rows.append(
-                    _row(family, instance, candidate, key, arm, rank, int(job["shots"]), tolerance, unit, hits, trials)
+                    row
                     | {
                         "evidence_class": answered["evidence_class"],
                         "backend": answered["backend"],
@@ -120,7 +129,7 @@ def score(
                 )
     started = time.perf_counter()
     charged = [
-        int(shots) + (tuning or {}).get(str(job_id), 0)
+        int(shots) + tuning.get(str(job_id), 0) + selected.get(str(job_id), 0)
         for job_id, shots in jobs[["job_id", "shots"]].itertuples(index=False)
     ]
     draws = sum(charged)

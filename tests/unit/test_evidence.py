@@ -339,7 +339,12 @@ def test_equal_baselines_name_the_proof_then_the_fastest() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "source"),
-    [({}, "quantum"), ({"narrowed": True}, "hybrid"), ({"post_processing": "repaired"}, "hybrid")],
+    [
+        ({}, "quantum"),
+        ({"narrowed": True}, "hybrid"),
+        ({"post_processing": "repaired"}, "hybrid"),
+        ({"post_processing": "postselected"}, "quantum"),
+    ],
 )
 def test_ties_are_accepted_and_called_ties(changes: dict[str, Any], source: str) -> None:
     decided = answer([candidate(10.0, **changes)], [baseline(10.0, status="optimal")])

@@ -130,6 +130,22 @@ def test_the_control_of_a_whole_program_needs_no_base(name: str, content: str) -
     assert np.isfinite(random_mean(family, made, prepared, 0))
 
 
+def test_what_post_selection_dropped_is_charged_and_what_it_kept_is_called_so() -> None:
+    made, prepared = instance()
+    frame = samples(prepared, [(0, 0, "aer", "simulator", ["1100", "0011"])])
+    family = registry.family("portfolio")
+    plain, chosen = (
+        pd.DataFrame(score(family, made, prepared, frame, {}, "portfolio.port", 0, selected=selected))
+        for selected in (None, {"job-0-0": 60})
+    )
+    before, after = (rows[rows["arm"] == "quantum"].iloc[0] for rows in (plain, chosen))
+    assert (before["post_processing"], after["post_processing"]) == ("raw", "postselected")
+    # 60 shots of 80 are dropped: each kept one counts a quarter
+    assert after["hits"] == before["hits"]
+    assert after["p"] == pytest.approx(before["p"] / 4)
+    assert set(chosen.loc[chosen["arm"] == "random_control", "shots"]) == {80}
+
+
 def test_the_control_draws_the_shots_of_the_tuning_too() -> None:
     made, prepared = instance()
     frame = samples(prepared, [(0, 0, "aer", "simulator", ["1100", "0011"])])
