@@ -158,18 +158,19 @@ class QuantumBackend(ABC):
             BackendError: with the failure class that decides what happens next.
         """
 
-    def submit_many(self, jobs: Sequence[tuple[JobEnvelope, Payload, str]]) -> list[JobHandle | BackendError]:
-        """Send several jobs, as one submission where ``capabilities().batch`` allows it; one answer per job.
+    def submit_many(self, jobs: Sequence[tuple[JobEnvelope, Payload, str]]) -> Sequence[JobHandle | Exception]:
+        """Send several jobs, as one submission where ``capabilities().batch`` allows it; one answer per job, whatever
+        becomes of the others.
 
         Raises:
             BackendError: the submission as a whole failed; nobody knows which jobs arrived unless the class is a
                 refusal (``capability``, ``saturation``, ``circuit``, ``input``).
         """
-        answers: list[JobHandle | BackendError] = []
+        answers: list[JobHandle | Exception] = []
         for envelope, payload, key in jobs:
             try:
                 answers.append(self.submit(envelope, payload, key))
-            except BackendError as error:
+            except Exception as error:
                 answers.append(error)
         return answers
 

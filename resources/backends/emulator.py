@@ -28,7 +28,7 @@ from resources.emulator.client import Client, refused, strange
 from resources.emulator.devices import DEVICES, as_qpy, backend_of, emulated_backend
 from resources.emulator.running import LOOPBACK, LOOPBACK_TOKEN, PORT
 from resources.envelope import QAOA, Compilation, EvidenceClass, JobEnvelope, JobResult, PostProcessing, Timings
-from resources.failures import BackendError, FailureClass, InputError
+from resources.failures import BackendError, FailureClass, InputError, presentable
 
 if TYPE_CHECKING:
     import dimod
@@ -180,6 +180,9 @@ class Emulator(QuantumBackend):
                 answers.append(None)
             except BackendError as error:
                 answers.append(error)
+            except Exception as error:
+                # a defect of this job, which has not left; the others go
+                answers.append(BackendError(str(presentable(error)), FailureClass.INTERNAL))
         entries = self._client.call("POST", "/jobs", ready).get("jobs") if ready else []
         if not isinstance(entries, list) or len(entries) != len(ready):
             raise strange("a submission")

@@ -32,7 +32,7 @@ from resources.backends.ibm_sampler import (
 )
 from resources.circuits import device as on_device
 from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult, Timings
-from resources.failures import BackendError, FailureClass, TimedOut, redacted
+from resources.failures import BackendError, FailureClass, TimedOut, presentable, redacted
 
 if TYPE_CHECKING:
     import dimod
@@ -207,6 +207,9 @@ class Ibm(QuantumBackend):
             except BackendError as error:
                 error.not_sent = True
                 answers[key] = error
+            except Exception as error:
+                # a defect of this job, which has not left; the others go
+                answers[key] = BackendError(str(presentable(error)), FailureClass.INTERNAL)
         for device in {id(device): device for device, *_ in ready}.values():
             here = [(envelope, circuit, key) for at, envelope, circuit, key in ready if at is device]
             try:

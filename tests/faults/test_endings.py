@@ -9,12 +9,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus
-from resources.envelope import JobEnvelope, TimeoutBudget
+from resources.backends.conformance import asymmetric_problem, envelope_for
+from resources.backends.emulator import Emulator
+from resources.envelope import Algorithm, JobEnvelope, TimeoutBudget
 from resources.failures import BackendError, FailureClass, InvariantError
 from resources.ledger import job_id_of
 from resources.ledger_tables import JOBS
@@ -258,6 +261,45 @@ def test_a_defect_in_a_second_attempt_says_nothing_about_the_first(system: Syste
         ("submitted", "main"),
         ("submitted", "second"),
     ]
+
+
+def test_the_defect_of_one_job_of_a_batch_is_its_own(system: System) -> None:
+    main, send = system.main, system.main.submit
+    odd = system.envelope(repetition=2)
+
+    def submit(envelope: JobEnvelope, payload: Any, key: str) -> JobHandle:
+        if envelope == odd:
+            raise KeyError("a defect")
+        return send(envelope, payload, key)
+
+    main.submit = submit  # type: ignore[method-assign]
+    envelopes = [system.envelope(repetition=k) for k in range(5)]
+    with pytest.raises(BackendError, match="KeyError"):
+        system.dispatcher.submit_many(envelopes)
+    states = {envelope.repetition: system.ledger.job(job_id_of(envelope)).state for envelope in envelopes}
+    assert states == {0: "submitted", 1: "submitted", 2: "ambiguous", 3: "submitted", 4: "submitted"}
+    assert system.look(odd).error == "internal: KeyError: 'a defect'"
+    assert system.taken() == {"main": 4}
+
+
+def test_what_cannot_be_prepared_for_the_emulator_keeps_nobody_else_from_going(monkeypatch: Any) -> None:
+    emulator = Emulator(url="http://127.0.0.1:9", device="quick-4")
+
+    def prepared(envelope: JobEnvelope, payload: Any, key: str) -> dict[str, Any]:
+        if key == "odd":
+            raise KeyError("a defect")
+        return {"idempotency_key": key}
+
+    monkeypatch.setattr(emulator, "_job", prepared)
+    monkeypatch.setattr(
+        emulator, "_client", SimpleNamespace(call=lambda *_: {"jobs": [{"id": "first"}, {"id": "third"}]})
+    )
+    payload = asymmetric_problem(3, 0)
+    envelope = envelope_for(emulator, payload, Algorithm(shots=64))
+    first, odd, third = emulator.submit_many([(envelope, payload, key) for key in ("first", "odd", "third")])
+    assert [answer.provider_id for answer in (first, third) if isinstance(answer, JobHandle)] == ["first", "third"]
+    assert isinstance(odd, BackendError)
+    assert (odd.failure_class, str(odd)) == (FailureClass.INTERNAL, "KeyError: 'a defect'")
 
 
 def test_a_provider_that_asks_for_an_hour_is_not_waited_for_inside_a_submit(
