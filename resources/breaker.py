@@ -21,6 +21,7 @@ from resources.ledger_tables import BREAKERS
 from resources.locks import hold
 from resources.policy import BreakerPolicy
 
+_ROW = sa.select(BREAKERS).where(BREAKERS.c.backend == sa.bindparam("asked"))
 #: A closed breaker is believed for so long without another look.
 _BELIEVED = timedelta(seconds=1)
 
@@ -199,8 +200,8 @@ def _forgivable(found: BreakerState) -> bool:
 
 
 def _read(tx: sa.Connection, backend: str) -> BreakerState:
-    row = tx.execute(sa.select(BREAKERS).filter_by(backend=backend)).first()
-    return BreakerState(**row._mapping) if row else BreakerState(backend)
+    row = tx.execute(_ROW, {"asked": backend}).first()
+    return BreakerState(*row) if row else BreakerState(backend)
 
 
 def _locked(tx: sa.Connection, backend: str) -> BreakerState:

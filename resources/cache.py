@@ -21,6 +21,7 @@ from resources.ledger import Ledger
 from resources.ledger_tables import CACHE, Job
 from resources.locks import hold
 from resources.policy import CachePolicy
+from resources.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,13 @@ class Entry:
     reason: str | None
 
 
+_VALID = Prepared(
+    sa.select(CACHE).where(CACHE.c.key == sa.bindparam("asked"), CACHE.c.invalidated_at.is_(None)), CACHE.columns
+)
+_REMOVE = Prepared(CACHE.delete().where(CACHE.c.key == sa.bindparam("asked")))
+_KEEP = Prepared(CACHE.insert().values({column.name: sa.bindparam(column.name) for column in CACHE.columns}))
+
+
 def problem_of(envelope: JobEnvelope) -> str:
     """What is asked, whoever answers and however: job kind and payload."""
     return f"{envelope.kind}/{envelope.payload_ref}"
@@ -57,10 +65,11 @@ class ResultCache:
 
     Args:
         policy: length of a calibration window; 0 turns the cache off: nothing is found and nothing stored.
+        policy_version: the one in force, for the audit log.
     """
 
-    def __init__(self, ledger: Ledger, policy: CachePolicy) -> None:
-        self.ledger, self.policy = ledger, policy
+    def __init__(self, ledger: Ledger, policy: CachePolicy, policy_version: str = "") -> None:
+        self.ledger, self.policy, self.policy_version = ledger, policy, policy_version
 
     def key(self, envelope: JobEnvelope, backend: str, backend_version: str, now: datetime | None = None) -> str:
         """Digest of problem, algorithm and its settings, repetition, backend and its version, and calibration window.
@@ -91,8 +100,10 @@ class ResultCache:
         """The valid entries of these keys, by key."""
         if not self.policy.window_seconds or not keys:
             return {}
-        query = sa.select(CACHE).where(CACHE.c.key.in_(list(keys)), CACHE.c.invalidated_at.is_(None))
         with self.ledger.engine.connect() as tx:
+            if len(keys) == 1:
+                return {row[0]: Entry(*row) for row in _VALID.rows(tx, {"asked": keys[0]})}
+            query = sa.select(CACHE).where(CACHE.c.key.in_(list(keys)), CACHE.c.invalidated_at.is_(None))
             return {row.key: Entry(**row._mapping) for row in tx.execute(query)}
 
     @patient
@@ -108,19 +119,20 @@ class ResultCache:
         if not self.policy.window_seconds:
             return
         hold(tx, f"cache:{key}")
-        tx.execute(CACHE.delete().filter_by(key=key))
-        tx.execute(
-            CACHE.insert().values(
-                key=key,
-                problem=problem_of(envelope),
-                backend=job.backend,
-                algorithm=digest_of(envelope.algorithm.model_dump(mode="json")),
-                calibration_window=self._window(now),
-                job_id=job.job_id,
-                result_ref=result_ref,
-                created_at=now or datetime.now(UTC),
-            )
+        _REMOVE.once(tx, {"asked": key})
+        row = Entry(
+            key=key,
+            problem=problem_of(envelope),
+            backend=job.backend,
+            algorithm=digest_of(envelope.algorithm.model_dump(mode="json")),
+            calibration_window=self._window(now),
+            job_id=job.job_id,
+            result_ref=result_ref,
+            created_at=now or datetime.now(UTC),
+            invalidated_at=None,
+            reason=None,
         )
+        _KEEP.once(tx, vars(row))
 
     @patient
     def invalidate(
@@ -169,6 +181,7 @@ class ResultCache:
                 job_id=job_id,
                 subject=backend or problem or job_id or "everything",
                 reason=reason,
+                policy_version=self.policy_version,
                 detail={**chosen, "entries": count},
             )
         return count

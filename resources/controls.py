@@ -19,8 +19,10 @@ from resources.failures import InputError, InvariantError
 from resources.ledger import Ledger
 from resources.ledger_tables import APPROVALS, CONTROLS, JOBS
 from resources.locks import hold
+from resources.prepared import Prepared
 
 Decision = Literal["approved", "rejected"]
+_MODE = Prepared(sa.select(CONTROLS.c.mode).where(CONTROLS.c.backend == sa.bindparam("asked")), (CONTROLS.c.mode,))
 
 
 class Mode(StrEnum):
@@ -75,16 +77,17 @@ def signed(what: str, by: str, reason: str) -> tuple[str, str]:
 
 
 class Controls:
-    """The modes of all backends."""
+    """The modes of all backends; ``policy_version`` is the one in force, for the audit log."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, ledger: Ledger, policy_version: str = "") -> None:
+        self.ledger, self.policy_version = ledger, policy_version
 
     @patient
     def mode(self, backend: str) -> Mode:
         """The mode of this backend; ``open`` when nobody has set another."""
         with self.ledger.engine.connect() as tx:
-            return Mode(tx.execute(sa.select(CONTROLS.c.mode).filter_by(backend=backend)).scalar() or Mode.OPEN)
+            found = _MODE.rows(tx, {"asked": backend})
+        return Mode(found[0][0]) if found else Mode.OPEN
 
     @patient
     def set(self, backend: str, mode: Mode | str, by: str, reason: str) -> None:
@@ -105,7 +108,15 @@ class Controls:
                     CONTROLS.insert().values(backend=backend, mode=str(mode), set_by=by, reason=reason, updated_at=now)
                 )
             detail = {"mode": str(mode), "before": before or "open"}
-            audit.append(tx, actor=by, action="set_mode", subject=backend, reason=reason, detail=detail)
+            audit.append(
+                tx,
+                actor=by,
+                action="set_mode",
+                subject=backend,
+                reason=reason,
+                policy_version=self.policy_version,
+                detail=detail,
+            )
 
     @patient
     def all(self) -> list[Control]:
@@ -117,10 +128,10 @@ class Controls:
 
 class Approvals:
     """Requests for an approval and their decisions. A job may be asked for more than once (another backend, another
-    price): each reason has its own answer."""
+    price): each reason has its own answer. ``policy_version`` is the one in force, for the audit log."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, ledger: Ledger, policy_version: str = "") -> None:
+        self.ledger, self.policy_version = ledger, policy_version
 
     def ask(self, tx: sa.Connection, job_id: str, why: str) -> None:
         """Ask for an approval; a request that still waits stays as it is.
@@ -157,7 +168,15 @@ class Approvals:
             .values(decision=decision, decided_by=by, reason=reason, decided_at=datetime.now(UTC))
         )
         action = "approve" if decision == "approved" else "reject"
-        audit.append(tx, actor=by, action=action, job_id=job_id, reason=reason, detail={"asked": last.why})
+        audit.append(
+            tx,
+            actor=by,
+            action=action,
+            job_id=job_id,
+            reason=reason,
+            policy_version=self.policy_version,
+            detail={"asked": last.why},
+        )
 
     @patient
     def granted(self, job_id: str, why: str) -> bool:

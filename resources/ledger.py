@@ -192,14 +192,8 @@ class Ledger(Catalogue):
         ledger_rows.check_steps(move)
         values = ledger_rows.values_of(move, now)
         expected = (move.expect,) if isinstance(move.expect, str) else move.expect
-        statement = change(
-            expected,
-            move.version is not None,
-            bool(move.through),
-            ledger_rows.first_state(move),
-            tuple(values),
-            not self.is_sqlite,
-        )
+        through, first, recording = bool(move.through), ledger_rows.first_state(move), not self.is_sqlite
+        statement = change(expected, move.version is not None, through, first, tuple(values), recording)
         parameters = ledger_rows.as_new(values) | {"job": move.job_id, "read": move.version, "now": now}
         parameters |= {"detail": move.detail, "through": move.through}
         alone = tx is None and move.also is None
