@@ -12,10 +12,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from resources.documents import input_error, plain_yaml
-from resources.envelope import digest_of
+from resources.envelope import Compilation, Mitigation, digest_of
 from resources.environments import Settings
 from resources.failures import InputError
 from resources.policy import Policy
@@ -44,6 +44,12 @@ class Request(BaseModel):
     depth: int | None = Field(default=None, ge=1, le=20)
     shots: int | None = Field(default=None, ge=1, le=1_000_000)
     seed: int | None = Field(default=None, ge=0, lt=2**32)
+    #: how a circuit is fitted to a device
+    compilation: Compilation | None = None
+    #: of errors; a backend refuses what it does not offer
+    mitigation: Mitigation | None = None
+    #: what every right read-out has, and ``mitigation.postselect`` keeps
+    symmetry: str | None = Field(default=None, pattern=r"^(hamming-weight=\d+|parity=(even|odd))$")
     #: wall-clock seconds for the quantum side, and for each baseline
     budget: float | None = Field(default=None, gt=0, le=86_400)
     #: jobs, one after the other, of an instance that is larger than the device
@@ -66,6 +72,12 @@ class Request(BaseModel):
         if not isinstance(value, dict):
             return value
         return {k: v.isoformat() if isinstance(v, date) else v for k, v in value.items()}
+
+    @model_validator(mode="after")
+    def _selected_by_something(self) -> Request:
+        if self.mitigation and self.mitigation.postselect and self.symmetry is None:
+            raise ValueError("mitigation.postselect needs a symmetry: hamming-weight=K, parity=even or parity=odd")
+        return self
 
     def stored(self) -> dict[str, Any]:
         """The set fields, JSON-able."""
@@ -159,6 +171,10 @@ class Resolved(BaseModel):
     #: jobs at most of an instance that is larger than the device
     trips: int = 1
     polish: bool = True
+    #: ``None``: the environment's
+    compilation: Compilation | None = None
+    mitigation: Mitigation | None = None
+    symmetry: str | None = None
     tier: str = "simulator"
     fallback: tuple[str, ...] = ()
     #: seconds a job may wait at its backend
@@ -203,6 +219,9 @@ def resolve(request: Request, settings: Settings, route: Route) -> Resolved:
         repetitions=settings.repetitions,
         trips=request.trips or settings.trips,
         polish=request.polish is not False,
+        compilation=request.compilation,
+        mitigation=request.mitigation,
+        symmetry=request.symmetry,
         tier=route.tier,
         fallback=route.fallback,
         queue=route.queue_seconds,

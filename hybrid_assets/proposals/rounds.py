@@ -19,6 +19,7 @@ from hybrid_assets.problems.base import Instance, ProblemFamily, Solution
 from hybrid_assets.problems.landscape import random_bits
 from hybrid_assets.proposals.prepared import Prepared, again
 from hybrid_assets.request import Resolved
+from resources.circuits.mitigation import SYMMETRY_TAG
 from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult, SampleCount, TimeoutBudget
 
 
@@ -70,6 +71,8 @@ def envelope_for(
                 "seed": (resolved.seed + 1009 * repetition + round_) % 2**32,
                 "groups": tuple(tuple(group) for group in prepared.encoded.detail.get("groups", ())),
                 **({"ramp_lengths": ramp_lengths} if ramp_lengths else {}),
+                **({"compilation": resolved.compilation} if resolved.compilation else {}),
+                **({"mitigation": resolved.mitigation} if resolved.mitigation else {}),
                 # a small sub-program's schedule needs no more shots than its answer
                 **({"tuning_shots": min(algorithm.tuning_shots, max(10, resolved.shots))} if walks else {}),
             }
@@ -85,7 +88,7 @@ def envelope_for(
         repetition=repetition,
         round=round_,
         parent_digest=parent,
-        tags={"environment": environment},
+        tags={"environment": environment} | ({SYMMETRY_TAG: resolved.symmetry} if resolved.symmetry else {}),
     )
 
 

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybrid_assets import registry
+from hybrid_assets.problems.base import SourceFile
+from hybrid_assets.proposals.prepared import prepare
+from hybrid_assets.proposals.rounds import envelope_for
 from hybrid_assets.request import Request, Resolved, parse, read_sidecar, resolve, sidecar_of
+from resources.circuits.mitigation import declared_symmetry
+from resources.envelope import Compilation, Mitigation
 from resources.environments import SETTINGS
 from resources.failures import InputError
 from resources.policy import Policy
@@ -29,6 +35,41 @@ def sentence(path: Path) -> str:
         read_sidecar(path)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def test_mitigation_and_compilation_reach_the_envelope(tmp_path: Path) -> None:
+    asked = """
+        mitigation: {readout: true, postselect: true, dynamical_decoupling: XY4}
+        compilation: {layout: [3, 1], optimization_level: 3}
+        symmetry: parity=even
+    """
+    request = read_sidecar(beside(tmp_path, asked))
+    assert parse(json.loads(json.dumps(request.stored())), "again") == request
+    resolved = resolve(request, SETTINGS["dev"], ROUTE)
+    resolved = Resolved.model_validate_json(resolved.model_dump_json())
+    family = registry.family("qubo")
+    (raw,) = family.read(SourceFile("q.sparse", b"2 1\n1 2 -1\n", "digest"))
+    instance = family.normalize(raw, family.options(), "q")
+    envelope = envelope_for(
+        instance=instance,
+        key="qubo.q",
+        resolved=resolved,
+        prepared=prepare(family, instance, 16, 0),
+        payload_ref="",
+        correlation_id="",
+        algorithm=SETTINGS["dev"].algorithm,
+        jobs=1,
+        environment="dev",
+    )
+    assert envelope.algorithm.mitigation == Mitigation(readout=True, postselect=True, dynamical_decoupling="XY4")
+    assert envelope.algorithm.compilation == Compilation(layout=(3, 1), optimization_level=3)
+    assert declared_symmetry(envelope.tags) == ("parity", 0)
+
+
+def test_wrong_mitigation_is_refused(tmp_path: Path) -> None:
+    assert "needs a symmetry" in sentence(beside(tmp_path, "mitigation: {postselect: true}"))
+    assert "symmetry" in sentence(beside(tmp_path, "symmetry: round"))
+    assert "mitigation.magic" in sentence(beside(tmp_path, "mitigation: {magic: true}"))
 
 
 def test_what_is_asked_for_arrives(tmp_path: Path) -> None:
