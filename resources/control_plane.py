@@ -6,7 +6,6 @@ Here: construction of a backend when it is first used, payloads and results by r
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from resources import audit
+from resources import audit, payloads
 from resources.artifacts import ArtifactStore
 from resources.audit import AuditLog
 from resources.backends.base import LocalBackend, QuantumBackend, Runner
@@ -29,7 +28,7 @@ from resources.money import Spending
 from resources.policy import Policy
 
 if TYPE_CHECKING:
-    import dimod
+    from resources.payloads import Payload
 
 
 class ControlPlane:
@@ -53,10 +52,12 @@ class ControlPlane:
     ) -> None:
         self.ledger, self.artifacts, self._factories = ledger, artifacts, dict(backends)
         self.policy, self.runner = policy or Policy(), runner
-        self.audit, self.controls, self.approvals = AuditLog(ledger), Controls(ledger), Approvals(ledger)
-        self.breakers = Breakers(ledger, self.policy.breaker, self.policy.version)
+        version = self.policy.version
+        self.audit, self.controls = AuditLog(ledger), Controls(ledger, version)
+        self.approvals = Approvals(ledger, version)
+        self.breakers = Breakers(ledger, self.policy.breaker, version)
         self.spending = Spending(ledger, self.policy)
-        self.cache = ResultCache(ledger, self.policy.cache)
+        self.cache = ResultCache(ledger, self.policy.cache, version)
         self._backends: dict[str, QuantumBackend] = {}
         self._versions: dict[str, str] = {}
 
@@ -125,19 +126,17 @@ class ControlPlane:
             policy_version=self.policy.version,
         )
 
-    def payload(self, envelope: JobEnvelope) -> dimod.BinaryQuadraticModel:
-        """The model behind an envelope.
+    def payload(self, envelope: JobEnvelope) -> Payload:
+        """The model or program behind an envelope.
 
         Raises:
             InvariantError: missing, altered, or of another size.
+            BackendError: class ``circuit``: not of the envelope's kind.
         """
-        import dimod
-
-        payload = dimod.BinaryQuadraticModel.from_file(io.BytesIO(self.artifacts.get(envelope.payload_ref)))
-        if payload.num_variables != envelope.payload_variables:
+        payload = payloads.from_bytes(envelope.kind, self.artifacts.get(envelope.payload_ref))
+        if (size := payloads.size_of(payload)) != envelope.payload_variables:
             raise InvariantError(
-                f"payload {envelope.payload_ref} has {payload.num_variables} variables, its envelope says "
-                f"{envelope.payload_variables}"
+                f"payload {envelope.payload_ref} has {size} variables, its envelope says {envelope.payload_variables}"
             )
         return payload
 

@@ -24,7 +24,7 @@ from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Mitigation
 from resources.failures import BackendError, FailureClass, InvariantError, secrets
 
 if TYPE_CHECKING:
-    import dimod
+    from resources.payloads import Payload
 
 #: Refusals that leave no doubt: the provider has not taken the job.
 _REFUSED = frozenset(FailureClass) - {FailureClass.TRANSIENT, FailureClass.BACKEND}
@@ -41,7 +41,7 @@ class Outgoing:
     """A job as it goes out: the envelope as this backend gets it, the model, the provider's key."""
 
     envelope: JobEnvelope
-    payload: dimod.BinaryQuadraticModel
+    payload: Payload
     key: str
 
 
@@ -137,7 +137,7 @@ def as_sent(backend: QuantumBackend, envelope: JobEnvelope) -> JobEnvelope:
         return envelope
     can, algorithm = backend.capabilities(), envelope.algorithm
     changes: dict[str, object] = {}
-    if algorithm.name not in can.algorithms:
+    if envelope.kind == "sample" and algorithm.name not in can.algorithms:
         changes["name"] = can.algorithms[0]
     asked = {name for name, value in algorithm.mitigation.model_dump().items() if value}
     if asked - set(can.mitigation):

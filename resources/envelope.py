@@ -13,9 +13,13 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION: Final = "3"
+SCHEMA_VERSION: Final = "4"
 #: Algorithms that are QAOA circuits.
 QAOA: Final = ("qaoa-ramp", "qaoa-trained", "qaoa-library")
+#: The algorithm of ``estimate`` and ``kernel`` jobs: the circuits of the payload (``circuits.pauli``), read out.
+PAULI: Final = "pauli-rotations"
+#: Job kinds.
+KINDS: Final = ("sample", "estimate", "kernel")
 #: Below this estimated success probability a result is labelled noise-dominated.
 NOISE_DOMINATED: Final = 0.05
 
@@ -113,9 +117,10 @@ class Algorithm(Frozen):
     ``qaoa-trained``: the ramp's angles are the start of a derivative-free training on the CVaR.
     ``qaoa-library``: as ``qaoa-ramp``, with stored schedules of problems that look alike beside the ramps.
     ``annealing``: a dimod sampler. ``descent``: a classical heuristic, at the end of a fallback chain.
+    ``pauli-rotations``: the payload's own circuits, ``shots`` read-outs of each; what chooses angles is not used.
     """
 
-    name: Literal["qaoa-ramp", "qaoa-trained", "qaoa-library", "annealing", "descent"] = "qaoa-ramp"
+    name: Literal["qaoa-ramp", "qaoa-trained", "qaoa-library", "annealing", "descent", "pauli-rotations"] = "qaoa-ramp"
     #: 2: a program of independent parts has the angles of an average part
     version: str = "2"
     depth: int = Field(default=5, ge=1, le=20)
@@ -141,13 +146,27 @@ class Algorithm(Frozen):
         return self
 
 
+class ProgramSize(Frozen):
+    """What there is to run for an estimate or kernel job, so that it can be priced without its payload.
+
+    Attributes:
+        circuits: each of which is read out ``shots`` times.
+        rotations: of one circuit.
+        two_qubit_gates: of one circuit, before it is fitted to a device.
+    """
+
+    circuits: int = Field(default=1, ge=1)
+    rotations: int = Field(default=0, ge=0)
+    two_qubit_gates: int = Field(default=0, ge=0)
+
+
 class JobEnvelope(Frozen):
     """One immutable job. Its ``digest`` names it; its ``idempotency_key`` says what counts as the same job.
 
     Neither is cached: ``model_copy`` would hand a cached digest on to the changed copy.
     """
 
-    schema_version: Literal["3"] = SCHEMA_VERSION
+    schema_version: Literal["4"] = SCHEMA_VERSION
     correlation_id: str
     purpose: str
     owner: str
@@ -157,10 +176,14 @@ class JobEnvelope(Frozen):
     encoding: str
     encoding_digest: str
     payload_ref: str
+    #: variables of a model, qubits of a program
     payload_variables: int = Field(ge=1)
+    #: of an estimate or kernel job
+    program: ProgramSize = Field(default_factory=ProgramSize)
     kind: Literal["sample", "estimate", "kernel"] = "sample"
     algorithm: Algorithm
     backend: str
+    #: of the answer: shots and variables, rows and observables, or rows and rows
     expected_shape: tuple[int, int]
     timeout: TimeoutBudget = TimeoutBudget()
     fallback: tuple[str, ...] = ()
@@ -179,6 +202,12 @@ class JobEnvelope(Frozen):
     round: int = Field(default=0, ge=0)
     parent_digest: str | None = None
     tags: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _kind_has_its_algorithm(self) -> JobEnvelope:
+        if (self.kind == "sample") is (self.algorithm.name == PAULI):
+            raise ValueError(f"kind {self.kind!r} does not go with algorithm {self.algorithm.name!r}")
+        return self
 
     @property
     def digest(self) -> str:
@@ -230,12 +259,26 @@ class Hop(Frozen):
     next_backend: str | None = None
 
 
-class JobResult(Frozen):
-    """What came back: counted samples with energies, and everything needed to judge them."""
+#: Rows of numbers, all of the same length.
+Table = tuple[tuple[float, ...], ...]
 
-    schema_version: Literal["3"] = SCHEMA_VERSION
+
+class JobResult(Frozen):
+    """What came back: counted samples with energies, or values, and everything needed to judge them.
+
+    Attributes:
+        samples: of a sample job.
+        values: of an estimate job, one row per state and one column per observable; of a kernel job, the overlaps.
+        standard_errors: of the values, from the scatter of the shots alone.
+        raw_values: before read-out mitigation, where there was some.
+    """
+
+    schema_version: Literal["4"] = SCHEMA_VERSION
     envelope_digest: str
-    samples: tuple[SampleCount, ...] = Field(min_length=1)
+    samples: tuple[SampleCount, ...] = ()
+    values: Table = ()
+    standard_errors: Table = ()
+    raw_values: Table = ()
     evidence_class: EvidenceClass
     post_processing: PostProcessing = PostProcessing.RAW
     cached: bool = False
@@ -278,6 +321,15 @@ class JobResult(Frozen):
 
     @model_validator(mode="after")
     def _coherent(self) -> JobResult:
+        if bool(self.samples) is bool(self.values):
+            raise ValueError("a result has either samples or values")
+        if self.values:
+            tables = [self.values, self.standard_errors, *([self.raw_values] if self.raw_values else [])]
+            if len({tuple(map(len, table)) for table in tables}) > 1 or len(set(map(len, self.values))) > 1:
+                raise ValueError("values, their errors and raw values must be tables of one shape")
+            return self
+        if self.standard_errors or self.raw_values:
+            raise ValueError("samples have no standard errors and no raw values")
         if sum(s.count for s in self.samples) != self.shots:
             raise ValueError("the samples' counts must add up to shots")
         if any(len(s.bits) != self.width or set(s.bits) - {"0", "1"} for s in self.samples):

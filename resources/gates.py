@@ -109,7 +109,7 @@ def _priced(plane: ControlPlane, job: Job, envelope: JobEnvelope, backend: Quant
         )
     if not can.metered:
         return Go()
-    shots = envelope.algorithm.shots
+    shots = envelope.algorithm.shots * envelope.program.circuits
     listed = money.price(plane.policy, job.backend, shots=shots, seconds=estimate.execution_seconds)
     cost = max(estimate.cost, listed)
     if envelope.cost_ceiling is not None:

@@ -10,7 +10,6 @@ macOS; multiprocessing's spawn and forkserver run the caller's main module once 
 from __future__ import annotations
 
 import atexit
-import io
 import os
 import pickle
 import signal
@@ -29,9 +28,8 @@ from resources.envelope import JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass, HybridError, TimedOut, redacted
 
 if TYPE_CHECKING:
-    import dimod
-
     from resources.backends.base import LocalBackend
+    from resources.payloads import Payload
 
 #: Seconds a worker may take to start and to load an SDK, on a machine that does much else.
 START_SECONDS = 180.0
@@ -88,7 +86,7 @@ class WarmWorkers:
         self._take()
         atexit.register(self.close)
 
-    def __call__(self, backend: LocalBackend, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+    def __call__(self, backend: LocalBackend, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """Run the job in the worker.
 
         Raises:
@@ -98,9 +96,10 @@ class WarmWorkers:
                 foreign.
             HybridError: whatever ``run`` raised.
         """
+        from resources import payloads
+
         recipe = _recipe(backend)
-        with payload.to_file() as stored:
-            job = pickle.dumps(_Job(recipe, backend.name, envelope, stored.read(), self.memory_gib))
+        job = pickle.dumps(_Job(recipe, backend.name, envelope, payloads.to_bytes(payload), self.memory_gib))
         self._own()
         with self._lock:
             self._loaded[recipe] = None
@@ -288,10 +287,10 @@ def _made(backends: dict[bytes, LocalBackend], recipe: bytes) -> LocalBackend:
 def _answer(line: Connection, backends: dict[bytes, LocalBackend], job: _Job) -> JobResult | HybridError:
     """Run one job; what it raised is the answer, fit to travel."""
     try:
-        import dimod
+        from resources import payloads
 
         backend = _made(backends, job.recipe)
-        payload = dimod.BinaryQuadraticModel.from_file(io.BytesIO(job.payload))
+        payload = payloads.from_bytes(job.envelope.kind, job.payload)
         backend.load()
         _limit_memory(job.memory_gib)
         line.send(STARTED)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from resources.backends.gate_simulator import GateSimulator
-from resources.circuits.ising import Structure
-from resources.circuits.templates import Template, qiskit_template
+from resources.circuits.templates import Shape, Template, qiskit_template
 from resources.envelope import EvidenceClass
 
 #: Where Linux shows the driver of an NVIDIA or AMD GPU.
@@ -40,7 +39,7 @@ class Aer(GateSimulator):
         super().load()
         load_transpiler()
 
-    def template(self, structure: Structure) -> Template:
+    def template(self, structure: Shape) -> Template:
         """The circuit in gates of Aer's native gates, transpiled."""
         return qiskit_template(structure)
 
@@ -68,7 +67,7 @@ class AerMps(Aer):
     name = "aer-mps"
     most_qubits: ClassVar[int] = 100
 
-    def template(self, structure: Structure) -> Template:
+    def template(self, structure: Shape) -> Template:
         """The circuit for Aer's matrix product state."""
         return qiskit_template(
             structure,
@@ -118,6 +117,6 @@ class AerGpu(Aer):
             return None
         return f"backend {self.name} needs Aer built for GPUs: install qiskit-aer-gpu in the place of qiskit-aer"
 
-    def template(self, structure: Structure) -> Template:
+    def template(self, structure: Shape) -> Template:
         """The circuit for Aer's statevector on the GPU."""
         return qiskit_template(structure, device="GPU")

@@ -19,15 +19,18 @@ from resources.backends.aer import load_transpiler
 from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
 from resources.backends.gate_simulator import circuits_of
 from resources.backends.ibm_local import fake_size
+from resources.backends.measuring import sampled
+from resources.backends.program_trip import ProgramPlan, answer_program, plan_program
 from resources.backends.trip import answer, plan
-from resources.circuits.device import Prepared, calibration_of, estimate_on
+from resources.circuits.device import Prepared, calibration_of, estimate_on, estimate_program
 from resources.circuits.templates import QiskitTemplate
-from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult
+from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass, InputError
 
 if TYPE_CHECKING:
-    import dimod
     from qiskit.providers import BackendV2
+
+    from resources.payloads import Payload
 
 #: IBM's 133-qubit processor as it was calibrated on a day of 2024; needs the extra ``ibm``.
 FAKE_DEVICE = "fake_torino"
@@ -74,7 +77,8 @@ class AerNoisy(LocalBackend):
         return Capabilities(
             EvidenceClass.EMULATOR,
             min(self.max_qubits, fake_size(self.device) or self.max_qubits),
-            QAOA,
+            (*QAOA, PAULI),
+            KINDS,
             tier="emulator",
             mitigation=("readout", "postselect"),
         )
@@ -99,22 +103,27 @@ class AerNoisy(LocalBackend):
         return f"backend {self.name} needs {', '.join(missing)}: install the package" if missing else None
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """Worst case over complete graphs, without compiling: heavy-hex lattices took at most 6 two-qubit gates a pair
-        and depth 24·n a layer (2 to 10 variables, optimization levels 0 to 2, three devices; 3 and 12 at level 2)."""
+        """Worst case, without compiling: of a program, or over complete graphs, of which heavy-hex lattices took at
+        most 6 two-qubit gates a pair and depth 24·n a layer (2 to 10 variables, optimization levels 0 to 2, three
+        devices; 3 and 12 at level 2)."""
         n, depth = envelope.payload_variables, envelope.algorithm.depth
-        logical = estimate_on("full", n, depth)
-        gates, layers = 7 * logical.two_qubit_gates, 10 + 30 * n * depth
+        if envelope.kind == "sample":
+            logical = estimate_on("full", n, depth)
+            gates, layers = 7 * logical.two_qubit_gates, 10 + 30 * n * depth
+            circuits = circuits_of(envelope.algorithm) if envelope.algorithm.name == "qaoa-trained" else 1
+        else:
+            logical = estimate_program("heavy-hex", n, envelope.program)
+            gates, layers, circuits = logical.two_qubit_gates, logical.depth, envelope.program.circuits
         constant, per_gate, per_amplitude = SECONDS_MODEL
         seconds = constant + 4 * gates * (per_gate + per_amplitude * 4.0**n)
-        circuits = circuits_of(envelope.algorithm) if envelope.algorithm.name == "qaoa-trained" else 1
         return Estimate(
             queue_seconds=0.0,
             execution_seconds=circuits * seconds,
             cost=0.0,
             two_qubit_gates=gates,
             depth=layers,
-            logical_two_qubit_gates=logical.two_qubit_gates,
-            logical_depth=logical.depth,
+            logical_two_qubit_gates=logical.logical_two_qubit_gates,
+            logical_depth=logical.logical_depth,
             coupling_map="heavy-hex",
         )
 
@@ -122,13 +131,16 @@ class AerNoisy(LocalBackend):
         """The whole device's calibration; it never changes."""
         return calibration_of(device_named(self.device))
 
-    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
-        """Choose angles, compile for the device, sample its noise model once.
+    def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
+        """Choose angles, compile for the device, sample its noise model once; or all circuits of a program.
 
         Raises:
-            BackendError: as ``trip.plan`` and ``trip.answer``.
+            BackendError: as ``trip.plan`` and ``trip.answer``, ``program_trip.plan_program``.
+            TimedOut: a program's circuits take longer than the execution budget.
         """
         device = device_named(self.device)
+        if envelope.kind != "sample":
+            return self._run_program(envelope, plan_program(envelope, payload, device), device)
 
         def runnable(prepared: Prepared) -> QiskitTemplate:
             return _noisy(prepared, device)
@@ -140,6 +152,20 @@ class AerNoisy(LocalBackend):
         return answer(
             planned.record,
             bits,
+            backend=self.name,
+            version=self.version(),
+            sdk_versions={package: package_version(package) for package in PACKAGES},
+            evidence=EvidenceClass.EMULATOR,
+            execute_seconds=time.perf_counter() - started,
+        )
+
+    def _run_program(self, envelope: JobEnvelope, planned: ProgramPlan, device: BackendV2) -> JobResult:
+        started = time.perf_counter()
+        templates = [_noisy(prepared, device) for prepared in planned.prepared]
+        bits = sampled(planned.reading, templates, envelope.algorithm, started + envelope.timeout.execution)
+        return answer_program(
+            planned.record,
+            [one for part in bits for one in part],
             backend=self.name,
             version=self.version(),
             sdk_versions={package: package_version(package) for package in PACKAGES},

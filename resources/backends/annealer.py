@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend, installed, package_version
-from resources.backends.readout import check_payload, counted
+from resources.backends.readout import counted
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
-
-if TYPE_CHECKING:
-    import dimod
+from resources.payloads import Payload, model_of
 
 #: Sweeps of one read, the sampler's own default.
 SWEEPS = 1000
@@ -53,7 +50,7 @@ class Annealer(LocalBackend):
         n = envelope.payload_variables
         return Estimate(0.0, envelope.algorithm.shots * SWEEPS * n * (12e-9 + 1e-10 * (n - 1)), 0.0)
 
-    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+    def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """Anneal ``shots`` times. Past the time limit it stops between two reads and returns those it has.
 
         Raises:
@@ -61,7 +58,7 @@ class Annealer(LocalBackend):
         """
         from dwave.samplers import SimulatedAnnealingSampler
 
-        check_payload(envelope, payload)
+        payload = model_of(envelope, payload)
         algorithm = envelope.algorithm
         started = time.perf_counter()
         deadline = started + envelope.timeout.execution

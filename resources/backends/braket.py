@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend, installed
-from resources.backends.readout import check_payload
 from resources.backends.trip import answer
 from resources.circuits.device import estimate_on, tune
 from resources.circuits.ising import Ising, Structure
 from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult
+from resources.payloads import Payload, model_of
 
 if TYPE_CHECKING:
-    import dimod
     from braket.circuits import Circuit
 
 PACKAGES = ("amazon-braket-sdk", "amazon-braket-default-simulator")
@@ -89,14 +88,14 @@ class Plan:
         return {f"a{k}": angle for k, angle in enumerate(self.angles.tolist())}
 
 
-def plan(envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> Plan:
+def plan(envelope: JobEnvelope, payload: Payload) -> Plan:
     """Choose the angles here and build the circuit; Braket's service compiles for the device by itself, so depth and
     gates are those of the circuit as sent.
 
     Raises:
         BackendError: class ``circuit``, when the payload is not what the envelope says.
     """
-    check_payload(envelope, payload)
+    payload = model_of(envelope, payload)
     algorithm, started = envelope.algorithm, time.perf_counter()
     ising = Ising.from_bqm(payload)
     structure = ising.structure(algorithm.depth)
@@ -255,7 +254,7 @@ class _Simulated(LocalBackend):
             logical_depth=full.logical_depth,
         )
 
-    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+    def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """Choose the angles, run one circuit.
 
         Raises:
@@ -311,11 +310,11 @@ class BraketEmulator(_Simulated):
         """The fidelities of the model; they never change."""
         return {"device": "trapped-ion model, all pairs coupled, ZZ native", **asdict(ION_TRAP)}
 
-    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+    def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """As the simulator, with calibration, layout and the product of all fidelities; nothing idles long enough to
         count on ions, whose coherence lasts for seconds."""
         result = super().run(envelope, payload)
-        structure = Ising.from_bqm(payload).structure(envelope.algorithm.depth)
+        structure = Ising.from_bqm(model_of(envelope, payload)).structure(envelope.algorithm.depth)
         gates = [len(gate.target) for gate in qaoa_circuit(structure).instructions]
         product = (
             ION_TRAP.one_qubit ** gates.count(1) * ION_TRAP.two_qubit ** gates.count(2) * ION_TRAP.readout**result.width

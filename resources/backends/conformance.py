@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
-from resources.envelope import QAOA, Algorithm, EvidenceClass, JobEnvelope, JobResult
+from resources.backends.conformance_programs import PROGRAM_KINDS, asymmetric_program, exact_values, program_envelope
+from resources.envelope import PAULI, QAOA, Algorithm, EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass
 
 if TYPE_CHECKING:
     import dimod
+
+    from resources.payloads import Payload
 
 _ENDED = (ProviderStatus.SUCCEEDED, ProviderStatus.FAILED, ProviderStatus.CANCELLED)
 
@@ -64,7 +67,7 @@ def asymmetric_problem(variables: int, seed: int) -> dimod.BinaryQuadraticModel:
 
 
 class BackendConformance:
-    """The suite. A run sends about a hundred small jobs (1 to 8 variables, at most 1,024 shots)."""
+    """The suite. A run sends about a hundred small jobs (1 to 8 variables, at most 2,048 shots a circuit)."""
 
     #: Seconds to wait for one job; raise it for a backend with a queue.
     patience: float = 600.0
@@ -74,6 +77,8 @@ class BackendConformance:
     problems: range = range(20)
     #: Size of the largest problem; smaller for a backend whose time explodes with it.
     most_variables: int = 8
+    #: How much of an ideal machine's values noise may take away.
+    noise: float = 0.0
 
     def backend(self) -> QuantumBackend:
         """A new backend."""
@@ -84,7 +89,8 @@ class BackendConformance:
     def algorithms(self, backend: QuantumBackend, **settings: Any) -> list[Algorithm]:
         """One small setting per algorithm the backend offers."""
         small = {"depth": 3, "shots": 256, "tuning_shots": 32, "training_circuits": 4, **settings}
-        return [Algorithm.model_validate({"name": name, **small}) for name in backend.capabilities().algorithms]
+        names = [name for name in backend.capabilities().algorithms if name != PAULI]
+        return [Algorithm.model_validate({"name": name, **small}) for name in names]
 
     def solve(self, backend: QuantumBackend, payload: dimod.BinaryQuadraticModel, algorithm: Algorithm) -> JobResult:
         """Submit, wait for the end, fetch."""
@@ -222,15 +228,15 @@ class BackendConformance:
         backend, payload = self.backend(), asymmetric_problem(2, seed=6)
         can = backend.capabilities()
         envelope = envelope_for(backend, payload, self.algorithms(backend)[0])
-        for kind in {"sample", "estimate", "kernel"} - set(can.kinds):
-            self._refused(backend, payload, envelope, kind=kind)
-        for name in {*QAOA, "annealing", "descent"} - set(can.algorithms):
+        for kind in [kind for kind in PROGRAM_KINDS if kind not in can.kinds]:
+            program = asymmetric_program(kind)
+            asked = program_envelope(backend, program, kind, Algorithm(name=PAULI, shots=64))
+            self._refused(backend, program, asked)
+        for name in {*QAOA, "annealing", "descent"} - {*can.algorithms}:
             algorithm = envelope.algorithm.model_copy(update={"name": name})
             self._refused(backend, payload, envelope, algorithm=algorithm)
 
-    def _refused(
-        self, backend: QuantumBackend, payload: dimod.BinaryQuadraticModel, envelope: JobEnvelope, **change: Any
-    ) -> None:
+    def _refused(self, backend: QuantumBackend, payload: Payload, envelope: JobEnvelope, **change: Any) -> None:
         wrong = envelope.model_copy(update=change)
         # model_copy keeps what was computed before, digests among it
         wrong = JobEnvelope.model_validate(wrong.model_dump())
@@ -299,3 +305,50 @@ class BackendConformance:
             best = float(weights[energies <= uniform.min() + 1e-9].sum())
             assert best > 2.0**-n, f"problem {seed}: the best state has frequency {best:.4f}, not above 2^-{n}"
         assert (np.diff(averages) < 0).all(), f"the mean energy does not fall with depth {depths}: {averages.round(3)}"
+
+    # -- programs ------------------------------------------------------------------------------------------------
+
+    def test_values_are_those_of_the_circuits(self) -> None:
+        """Expectation values and overlaps within five standard errors of the exact ones, noise apart; the errors are
+        those of the shots, and the answer says what it took."""
+        backend, algorithm = self.backend(), Algorithm(name=PAULI, shots=2048, seed=5)
+        for kind in PROGRAM_KINDS:
+            if kind not in backend.capabilities().kinds:
+                continue
+            program = asymmetric_program(kind)
+            envelope, exact = program_envelope(backend, program, kind, algorithm), exact_values(program, kind)
+            estimate = backend.estimate(envelope)
+            result = self.wait(backend, backend.submit(envelope, program, envelope.idempotency_key))
+            values, errors = np.array(result.values), np.array(result.standard_errors)
+            assert values.shape == exact.shape == envelope.expected_shape, f"{kind}: values of shape {values.shape}"
+            scale = np.abs(exact).max()
+            assert (np.abs(values - exact) <= 5 * errors + self.noise * scale + 1e-9).all(), (
+                f"{kind}: {values} for {exact}"
+            )
+            assert (errors <= 3 * scale / np.sqrt(algorithm.shots)).all(), f"{kind}: errors {errors}"
+            assert errors.max() > 0, f"{kind}: values of shots have errors"
+            assert not result.samples, f"{kind}: samples beside values"
+            assert result.circuits == envelope.program.circuits, f"{kind}: {result.circuits} circuits"
+            assert result.shots >= algorithm.shots * result.circuits, f"{kind}: {result.shots} shots"
+            assert result.width == program.qubits, f"{kind}: width {result.width}"
+            assert result.backend == backend.name, f"{kind}: the result names another backend"
+            assert result.envelope_digest == envelope.digest, f"{kind}: another envelope's result"
+            assert result.evidence_class is backend.capabilities().evidence_class, f"{kind}: {result.evidence_class}"
+            assert result.depth <= estimate.depth, f"{kind}: depth {result.depth}, estimated {estimate.depth}"
+            assert result.two_qubit_gates <= estimate.two_qubit_gates, f"{kind}: more two-qubit gates than estimated"
+
+    def test_a_program_that_is_not_the_announced_one_is_refused(self) -> None:
+        """Class ``circuit``, nothing is run."""
+        backend, program = self.backend(), asymmetric_program("estimate")
+        if "estimate" not in backend.capabilities().kinds:
+            return
+        envelope = program_envelope(backend, program, "estimate", Algorithm(name=PAULI, shots=64))
+        wrong = envelope.model_copy(update={"program": envelope.program.model_copy(update={"circuits": 1})})
+        refusal: BackendError | None = None
+        try:
+            backend.submit(wrong, program, wrong.idempotency_key)
+        except BackendError as error:
+            refusal = error
+        assert refusal is not None, "a program of another size was accepted"
+        assert refusal.failure_class is FailureClass.CIRCUIT, f"refused as {refusal.failure_class}"
+        assert backend.find(wrong.idempotency_key) is None, "a refused job is known afterwards"

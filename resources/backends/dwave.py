@@ -22,9 +22,10 @@ import numpy as np
 from resources.backends.base import Capabilities, Estimate, LocalBackend, QuantumBackend
 from resources.backends.dwave_embedding import Graph, embed, unembedded
 from resources.backends.dwave_sapi import Sapi, missing, upload
-from resources.backends.readout import check_payload, counted
+from resources.backends.readout import counted
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.failures import BackendError, FailureClass
+from resources.payloads import Payload, model_of
 
 if TYPE_CHECKING:
     import dimod
@@ -66,14 +67,14 @@ class DWaveMock(LocalBackend):
         qubits = n * (n // 12 + 2)
         return Estimate(0.0, 0.05 + 1e-4 * n**2 + envelope.algorithm.shots * self.sweeps * qubits * 3e-8, 0.0)
 
-    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+    def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """Embed, sample ``shots`` reads, unembed.
 
         Raises:
             BackendError: class ``circuit``, when the payload is not what the envelope says; ``capability``, when it
                 does not fit the topology.
         """
-        check_payload(envelope, payload)
+        payload = model_of(envelope, payload)
         sampler, graph = _mock(self.size)
         seeds = np.random.default_rng(envelope.algorithm.seed).integers(2**31, size=2)
         placement = embed(payload, graph, int(seeds[0]), envelope.timeout.execution)

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from resources.backends import notes
 from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend, installed
-from resources.backends.readout import check_payload
 from resources.envelope import JobEnvelope, JobResult, Timings
 from resources.failures import BackendError, FailureClass, InputError, never_connected, redacted
+from resources.payloads import Payload, model_of
 
 if TYPE_CHECKING:
     import dimod
@@ -202,16 +202,14 @@ class Sapi(QuantumBackend):
     ) -> JobResult:
         """The result in a completed problem."""
 
-    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+    def submit(self, envelope: JobEnvelope, payload: Payload, key: str) -> JobHandle:
         """Send one problem; answers as soon as SAPI has it."""
         (answer,) = self.submit_many([(envelope, payload, key)])
         if isinstance(answer, BackendError):
             raise answer
         return answer
 
-    def submit_many(
-        self, jobs: Sequence[tuple[JobEnvelope, dimod.BinaryQuadraticModel, str]]
-    ) -> list[JobHandle | BackendError]:
+    def submit_many(self, jobs: Sequence[tuple[JobEnvelope, Payload, str]]) -> list[JobHandle | BackendError]:
         """Send problems in one request; the notes of all of them are on disk before it.
 
         A key that was noted before may have been sent: it is looked up first.
@@ -223,7 +221,7 @@ class Sapi(QuantumBackend):
         for index, (envelope, payload, key) in enumerate(jobs):
             try:
                 self.check(envelope)
-                check_payload(envelope, payload)
+                payload = model_of(envelope, payload)
                 if notes.read(key) is not None and (known := self.find(key)):
                     answers[index] = known
                     continue

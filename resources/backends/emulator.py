@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend, package_version
-from resources.backends.readout import check_payload, counted
+from resources.backends.readout import counted
 from resources.circuits.ising import Ising, Structure
 from resources.circuits.mitigation import declared_symmetry, mitigated_expectation, postselected
 from resources.emulator.client import Client, refused, strange
@@ -29,9 +29,9 @@ from resources.emulator.devices import DEVICES, as_qpy, backend_of, emulated_bac
 from resources.emulator.running import LOOPBACK, LOOPBACK_TOKEN, PORT
 from resources.envelope import QAOA, Compilation, EvidenceClass, JobEnvelope, JobResult, PostProcessing, Timings
 from resources.failures import BackendError, FailureClass, InputError, presentable
+from resources.payloads import Payload, model_of
 
 if TYPE_CHECKING:
-    import dimod
     from qiskit.providers import BackendV2
 
     from resources.circuits.device import Prepared
@@ -158,7 +158,7 @@ class Emulator(QuantumBackend):
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+    def submit(self, envelope: JobEnvelope, payload: Payload, key: str) -> JobHandle:
         """Find the angles, compile, send under ``Idempotency-Key``; the same key is the same job.
 
         Raises:
@@ -168,9 +168,7 @@ class Emulator(QuantumBackend):
         answer = self._client.call("POST", "/jobs", job, {"Idempotency-Key": key})
         return JobHandle(self.name, _id(answer), key)
 
-    def submit_many(
-        self, jobs: Sequence[tuple[JobEnvelope, dimod.BinaryQuadraticModel, str]]
-    ) -> list[JobHandle | BackendError]:
+    def submit_many(self, jobs: Sequence[tuple[JobEnvelope, Payload, str]]) -> list[JobHandle | BackendError]:
         """One POST for all that can be prepared."""
         answers: list[JobHandle | BackendError | None] = []
         ready: list[dict[str, Any]] = []
@@ -194,12 +192,12 @@ class Emulator(QuantumBackend):
             return refused(int(refusal["status"]), str(refusal["message"]))
         return JobHandle(self.name, _id(entry), job["idempotency_key"])
 
-    def _job(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> dict[str, Any]:
+    def _job(self, envelope: JobEnvelope, payload: Payload, key: str) -> dict[str, Any]:
         """The document to send; made once per key, so that a retry neither tunes nor compiles again."""
         from resources.circuits.device import tune
 
         self.check(envelope)
-        check_payload(envelope, payload)
+        payload = model_of(envelope, payload)
         with self._lock:
             if key in self._sent:
                 return self._sent[key]

@@ -10,20 +10,20 @@ import time
 from abc import abstractmethod
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
-from resources.backends.readout import check_payload, counted
+from resources.backends.measuring import sampled, tables
+from resources.backends.readout import counted
 from resources.circuits.checkpoint import resumable
-from resources.circuits.device import CouplingMapName, estimate_on, tune
-from resources.circuits.ising import Ising, Structure
+from resources.circuits.device import CouplingMapName, estimate_on, estimate_program, tune
+from resources.circuits.ising import Ising
+from resources.circuits.pauli import Reading
 from resources.circuits.qaoa import STORED, WHOLE_RUNS, read_out, run_qaoa
-from resources.circuits.templates import Template
-from resources.envelope import QAOA, Algorithm, EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.circuits.templates import Shape, Template
+from resources.envelope import KINDS, PAULI, QAOA, Algorithm, EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.failures import InputError
-
-if TYPE_CHECKING:
-    import dimod
+from resources.payloads import Payload, model_of, reading_of
 
 #: A ramp grid runs as one uninterruptible call when it is estimated to take at most this share of the time limit.
 BROADCAST_SHARE = 0.1
@@ -59,14 +59,14 @@ class GateSimulator(LocalBackend):
             raise InputError(self.name, "max_qubits", problem, f"use 1 to {self.most_qubits}")
 
     @abstractmethod
-    def template(self, structure: Structure) -> Template:
+    def template(self, structure: Shape) -> Template:
         """The compiled circuit of this structure; compiled once, then taken from a cache."""
 
     def settings(self) -> dict[str, Any]:
         """Settings of the simulation that change its answer, for the record."""
         return {}
 
-    def fidelity(self, structure: Structure) -> float | None:
+    def fidelity(self, structure: Shape) -> float | None:
         """Estimated success probability of the circuit; ``None`` for an ideal machine."""
         return None
 
@@ -75,8 +75,8 @@ class GateSimulator(LocalBackend):
         return self.capabilities().evidence_class
 
     def capabilities(self) -> Capabilities:
-        """All QAOA algorithms on at most ``max_qubits`` variables."""
-        return Capabilities(self.evidence, self.max_qubits, QAOA, tier=self.tier)
+        """All QAOA algorithms and programs on at most ``max_qubits`` variables."""
+        return Capabilities(self.evidence, self.max_qubits, (*QAOA, PAULI), KINDS, tier=self.tier)
 
     def version(self) -> str:
         """Version of the simulator's package."""
@@ -88,16 +88,22 @@ class GateSimulator(LocalBackend):
         return f"backend {self.name} needs {', '.join(missing)}: install the package" if missing else None
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """Worst case: a complete graph with all fields, and what it would take on a heavy-hex lattice.
+        """Worst case: a complete graph with all fields (of a program, all its circuits), and what it would take on a
+        heavy-hex lattice.
 
         Seconds = circuits × (constant + gates × (a + b·2ⁿ)), constants measured on one core; gates in a layer are
         n fields, n mixers and n(n−1)/2 couplings.
         """
         n, algorithm = envelope.payload_variables, envelope.algorithm
-        routed = estimate_on(COUPLING_MAP, n, algorithm.depth)
+        if envelope.kind == "sample":
+            routed = estimate_on(COUPLING_MAP, n, algorithm.depth)
+            seconds = circuits_of(algorithm) * self._circuit_seconds(n, n * (n + 1) // 2, algorithm.depth)
+        else:
+            routed, program = estimate_program(COUPLING_MAP, n, envelope.program), envelope.program
+            seconds = program.circuits * self._circuit_seconds(n, program.two_qubit_gates + program.rotations, 1)
         return Estimate(
             queue_seconds=0.0,
-            execution_seconds=circuits_of(algorithm) * self._circuit_seconds(n, n * (n + 1) // 2, algorithm.depth),
+            execution_seconds=seconds,
             cost=0.0,
             two_qubit_gates=routed.two_qubit_gates,
             depth=routed.depth,
@@ -110,13 +116,16 @@ class GateSimulator(LocalBackend):
         constant, per_gate, per_amplitude = self.seconds_model
         return constant + depth * (terms + n) * (per_gate + per_amplitude * 2.0**n)
 
-    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
-        """Compile (or take the template from the cache), run QAOA, count.
+    def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
+        """Compile (or take the templates from the cache), run QAOA or the program's circuits, count.
 
         Raises:
             BackendError: class ``circuit``, when the payload is not what the envelope says.
+            TimedOut: a program's circuits take longer than the execution budget.
         """
-        check_payload(envelope, payload)
+        if envelope.kind != "sample":
+            return self._run_program(envelope, reading_of(envelope, payload))
+        payload = model_of(envelope, payload)
         algorithm = envelope.algorithm
         started = time.perf_counter()
         ising = Ising.from_bqm(payload)
@@ -167,6 +176,33 @@ class GateSimulator(LocalBackend):
                 execute=executed - compiled,
                 post_process=time.perf_counter() - executed,
             ),
+        )
+
+    def _run_program(self, envelope: JobEnvelope, reading: Reading) -> JobResult:
+        started = time.perf_counter()
+        templates = [self.template(measurement.structure) for measurement in reading.measurements]
+        compiled = time.perf_counter()
+        bits = sampled(reading, templates, envelope.algorithm, compiled + envelope.timeout.execution)
+        executed = time.perf_counter()
+        fidelities = [self.fidelity(measurement.structure) for measurement in reading.measurements]
+        return JobResult(
+            envelope_digest=envelope.digest,
+            evidence_class=self.claim(reading.program.qubits),
+            backend=self.name,
+            backend_version=self.version(),
+            sdk_versions={package: package_version(package) for package in self.packages},
+            depth=max(template.depth for template in templates),
+            two_qubit_gates=max(template.two_qubit_gates for template in templates),
+            logical_depth=max(template.depth for template in templates),
+            logical_two_qubit_gates=max(template.two_qubit_gates for template in templates),
+            success_probability=min((one for one in fidelities if one is not None), default=None),
+            parameters=self.settings() | {"bases": list(reading.bases)},
+            timings=Timings(
+                compile=compiled - started,
+                execute=executed - compiled,
+                post_process=time.perf_counter() - executed,
+            ),
+            **tables(reading, bits),
         )
 
 

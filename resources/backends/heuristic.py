@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend, installed, package_version
-from resources.backends.readout import check_payload, counted
+from resources.backends.readout import counted
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.payloads import Payload, model_of
 
 if TYPE_CHECKING:
     import dimod
@@ -57,7 +58,7 @@ class Heuristic(LocalBackend):
         n, shots = envelope.payload_variables, envelope.algorithm.shots
         return Estimate(0.0, 3e-3 + shots * (1e-5 + 7e-9 * n * n) + TABU_MOVES * n * n * 1.5e-9, 0.0)
 
-    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+    def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """Descend ``shots`` times, search on from the best. Past the time limit it returns the reads it has.
 
         Raises:
@@ -65,7 +66,7 @@ class Heuristic(LocalBackend):
         """
         from dwave.samplers import SteepestDescentSampler, TabuSampler
 
-        check_payload(envelope, payload)
+        payload = model_of(envelope, payload)
         algorithm, n = envelope.algorithm, envelope.payload_variables
         started = time.perf_counter()
         deadline = started + envelope.timeout.execution

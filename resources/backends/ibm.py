@@ -35,7 +35,7 @@ from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult, Timi
 from resources.failures import BackendError, FailureClass, TimedOut, presentable, redacted
 
 if TYPE_CHECKING:
-    import dimod
+    from resources.payloads import Payload
 
 #: Guess of the seconds that a job ahead in the queue takes: the API tells their number only.
 QUEUED_JOB_SECONDS = 15.0
@@ -180,16 +180,14 @@ class Ibm(QuantumBackend):
 
     # --- jobs -------------------------------------------------------------------------------------------------------
 
-    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+    def submit(self, envelope: JobEnvelope, payload: Payload, key: str) -> JobHandle:
         """Tune and compile here, then send, unless the provider has a job of this key."""
         (answer,) = self.submit_many([(envelope, payload, key)])
         if isinstance(answer, BackendError):
             raise answer
         return answer
 
-    def submit_many(
-        self, jobs: Sequence[tuple[JobEnvelope, dimod.BinaryQuadraticModel, str]]
-    ) -> list[JobHandle | BackendError]:
+    def submit_many(self, jobs: Sequence[tuple[JobEnvelope, Payload, str]]) -> list[JobHandle | BackendError]:
         """One job each; in the modes ``batch`` and ``session`` in one batch or session, closed to others after it."""
         answers: dict[str, JobHandle | BackendError] = {}
         ready = []

@@ -32,8 +32,9 @@ from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult, Timi
 from resources.failures import BackendError, FailureClass
 
 if TYPE_CHECKING:
-    import dimod
     from qiskit.providers import BackendV2
+
+    from resources.payloads import Payload
 
 
 #: Measured on one core: a job, and a two-qubit gate with its share of the other gates, per amplitude.
@@ -101,7 +102,7 @@ class IbmLocal(LocalBackend):
         seconds = _SECONDS + _SECONDS_PER_AMPLITUDE * worst.two_qubit_gates * amplitudes
         return replace(worst, execution_seconds=seconds)
 
-    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+    def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """Tune, compile, sample; the same seed gives the same samples."""
         circuit, note = planned(envelope, payload, self.device(), EvidenceClass.EMULATOR)
         started = time.perf_counter()

@@ -22,9 +22,10 @@ from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.failures import BackendError, FailureClass, redacted
 
 if TYPE_CHECKING:
-    import dimod
     from qiskit import QuantumCircuit
     from qiskit.providers import BackendV2
+
+    from resources.payloads import Payload
 
 _PACKAGES = ("qiskit-ibm-runtime", "qiskit")
 #: What of ``Mitigation`` is offered (read-out and post-selection on this side), and the Sampler's pulse sequences.
@@ -51,7 +52,7 @@ def check_decoupling(name: str, envelope: JobEnvelope) -> None:
 
 
 def planned(
-    envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, device: BackendV2, evidence: EvidenceClass
+    envelope: JobEnvelope, payload: Payload, device: BackendV2, evidence: EvidenceClass
 ) -> tuple[QuantumCircuit, dict[str, Any]]:
     """The bound circuit of a job on ``device``, and the JSON-able note from which ``finished`` makes its result.
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resources.backends.gate_simulator import GateSimulator
-from resources.circuits.ising import Structure
-from resources.circuits.templates import Template, pennylane_template
+from resources.circuits.templates import Shape, Template, pennylane_template
 
 
 @dataclass
@@ -22,6 +21,6 @@ class Lightning(GateSimulator):
     # per amplitude as at 20 qubits; up to 16 the state fits the cache and takes a third of it
     seconds_model = (2e-3, 17e-6, 7e-10)
 
-    def template(self, structure: Structure) -> Template:
+    def template(self, structure: Shape) -> Template:
         """The circuit in gates of lightning.qubit, preprocessed."""
         return pennylane_template(structure)

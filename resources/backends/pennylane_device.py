@@ -20,9 +20,8 @@ import numpy as np
 
 from resources.backends.base import Capabilities
 from resources.backends.gate_simulator import GateSimulator
-from resources.circuits.ising import Structure
-from resources.circuits.templates import Template, pennylane_gates
-from resources.envelope import QAOA, EvidenceClass
+from resources.circuits.templates import Shape, Template, pennylane_gates
+from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass
 from resources.failures import BackendError, FailureClass, InputError
 
 if TYPE_CHECKING:
@@ -94,7 +93,8 @@ class PennyLaneDevice(GateSimulator):
         return Capabilities(
             evidence,
             self.max_qubits,
-            QAOA,
+            (*QAOA, PAULI),
+            KINDS,
             metered=real,
             tier="simulator" if evidence is EvidenceClass.SURROGATE else evidence.value,
             leaves_machine=not self.device.startswith(_SIMULATORS),
@@ -120,14 +120,13 @@ class PennyLaneDevice(GateSimulator):
         """The device and its noise."""
         return {"device": self.device} | ({"noise": NOISE} if self._noisy else {})
 
-    def fidelity(self, structure: Structure) -> float | None:
+    def fidelity(self, structure: Shape) -> float | None:
         """Π (1 − error) over gates and read-outs of the noise model."""
         if not self._noisy:
             return None
-        n, layers = structure.variables, structure.depth
-        singles, pairs = n + layers * (len(structure.fields) + n), layers * len(structure.edges)
-        gates = (1 - NOISE["one_qubit"]) ** singles * (1 - NOISE["two_qubit"]) ** (2 * pairs)
-        return float(gates * (1 - NOISE["readout"]) ** n)
+        touched = [len(gate.wires) for gate in pennylane_gates(structure, [0.1] * structure.parameters)]
+        gates = (1 - NOISE["one_qubit"]) ** touched.count(1) * (1 - NOISE["two_qubit"]) ** (2 * touched.count(2))
+        return float(gates * (1 - NOISE["readout"]) ** structure.variables)
 
     @property
     def _noisy(self) -> bool:
@@ -139,7 +138,7 @@ class PennyLaneDevice(GateSimulator):
             return 1e-2 + depth * (terms + n) * (1e-3 + 8e-7 * 4.0**n)
         return super()._circuit_seconds(n, terms, depth)
 
-    def template(self, structure: Structure) -> Template:
+    def template(self, structure: Shape) -> Template:
         """The circuit, built for each set of angles; devices differ in what they decompose."""
         return _template(structure, self.device, self.options)
 
@@ -147,13 +146,13 @@ class PennyLaneDevice(GateSimulator):
 class _DeviceTemplate:
     """A circuit for any device, as ``Template``."""
 
-    def __init__(self, structure: Structure, device: str, options: str) -> None:
+    def __init__(self, structure: Shape, device: str, options: str) -> None:
         import pennylane as qml
 
         self._structure, self._device, self._options = structure, device, json.loads(options)
         logical = qml.tape.QuantumScript(pennylane_gates(structure, [0.1] * structure.parameters))
         self.depth: int = logical.graph.get_depth()
-        self.two_qubit_gates: int = structure.depth * len(structure.edges)
+        self.two_qubit_gates: int = sum(len(gate.wires) == 2 for gate in logical.operations)
 
     def sample(self, angles: np.ndarray, shots: int, seed: int) -> np.ndarray:
         """As ``Template.sample``, one batch of scripts; a device that takes no seed draws as it likes."""
@@ -197,5 +196,5 @@ class _DeviceTemplate:
 
 
 @lru_cache(maxsize=32)
-def _template(structure: Structure, device: str, options: str) -> _DeviceTemplate:
+def _template(structure: Shape, device: str, options: str) -> _DeviceTemplate:
     return _DeviceTemplate(structure, device, options)

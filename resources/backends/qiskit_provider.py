@@ -29,9 +29,10 @@ from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass, InputError, causes, never_connected, redacted
 
 if TYPE_CHECKING:
-    import dimod
     from qiskit import QuantumCircuit
     from qiskit.providers import BackendV2
+
+    from resources.payloads import Payload
 
 _PREFIX = "HYBRID_QISKIT_"
 #: Largest job, whatever the device; a device that is smaller refuses by itself.
@@ -124,7 +125,7 @@ class QiskitProvider(QuantumBackend):
             coupling_map=worst.calibration["device"],
         )
 
-    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+    def submit(self, envelope: JobEnvelope, payload: Payload, key: str) -> JobHandle:
         """Send the job, unless this key's job is known; returns when the provider has it."""
         self.check(envelope)
         known = (notes.read(key) or {}).get("job_id")

@@ -9,26 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resources.envelope import JobEnvelope, SampleCount
-from resources.failures import BackendError, FailureClass
+from resources.envelope import SampleCount
 
 if TYPE_CHECKING:
     import dimod
-
-
-def check_payload(envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> None:
-    """Refuse a payload that is not a BINARY model over 0 … q−1 of the announced size.
-
-    Raises:
-        BackendError: class ``circuit``.
-    """
-    announced = envelope.payload_variables
-    if payload.vartype.name != "BINARY" or set(payload.variables) != set(range(announced)):
-        raise BackendError(
-            f"the payload must be a BINARY quadratic model over variables 0 … {announced - 1}, it is a "
-            f"{payload.vartype.name} model of {payload.num_variables}",
-            FailureClass.CIRCUIT,
-        )
 
 
 def counted(payload: dimod.BinaryQuadraticModel, bits: np.ndarray) -> tuple[SampleCount, ...]:

@@ -18,8 +18,8 @@ from resources.backends.gate_simulator import GateSimulator
 from resources.circuits.diagonal_template import DiagonalTemplate
 from resources.circuits.ising import Structure
 from resources.circuits.statevector import Mixer, Precision
-from resources.circuits.templates import Template
-from resources.envelope import JobEnvelope
+from resources.circuits.templates import Shape, Template
+from resources.envelope import QAOA, JobEnvelope
 from resources.failures import BackendError, FailureClass, InputError
 
 #: Independent parts that one payload may hold.
@@ -65,8 +65,9 @@ class Statevector(GateSimulator):
         return {"precision": self.precision}
 
     def capabilities(self) -> Capabilities:
-        """Parts of at most ``max_qubits`` variables each; groups are kept."""
-        return replace(super().capabilities(), parts=PARTS, mixers=("x", "xy"))
+        """QAOA alone, parts of at most ``max_qubits`` variables each; groups are kept."""
+        can = super().capabilities()
+        return replace(can, algorithms=QAOA, kinds=("sample",), parts=PARTS, mixers=("x", "xy"))
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
         """Worst case: complete graphs of the largest size that is taken, as many as the payload fills.
@@ -92,12 +93,13 @@ class Statevector(GateSimulator):
             depth=one.depth + 7 * networks * size,
         )
 
-    def template(self, structure: Structure) -> Template:
+    def template(self, structure: Shape) -> Template:
         """Nothing is compiled for a structure.
 
         Raises:
             BackendError: class ``capability``, when a part is too large.
         """
+        assert isinstance(structure, Structure), "programs are refused before"
         largest = max(map(len, structure.parts))
         if largest > self.max_qubits:
             raise BackendError(

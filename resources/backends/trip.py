@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resources.backends.readout import check_payload, counted
+from resources.backends.readout import counted
 from resources.circuits.checkpoint import resumable
 from resources.circuits.device import Prepared, prepare, tune
 from resources.circuits.ising import Ising
@@ -21,11 +21,11 @@ from resources.circuits.mitigation import confusion_of, declared_symmetry, mitig
 from resources.circuits.qaoa import Angles, choose_angles
 from resources.circuits.templates import Template
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, PostProcessing, Timings
+from resources.payloads import Payload, model_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import dimod
     from qiskit import QuantumCircuit
     from qiskit.providers import BackendV2
 
@@ -52,7 +52,7 @@ class Plan:
 
 def plan(
     envelope: JobEnvelope,
-    payload: dimod.BinaryQuadraticModel,
+    payload: Payload,
     device: BackendV2,
     training: Callable[[Prepared], Template] | None = None,
 ) -> Plan:
@@ -69,7 +69,7 @@ def plan(
     Raises:
         BackendError: class ``capability`` or ``circuit``, for a job that the device cannot run.
     """
-    check_payload(envelope, payload)
+    payload = model_of(envelope, payload)
     algorithm, deadline = envelope.algorithm, time.perf_counter() + envelope.timeout.execution
     symmetry = declared_symmetry(envelope.tags) if algorithm.mitigation.postselect else None
     ising = Ising.from_bqm(payload)

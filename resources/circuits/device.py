@@ -21,8 +21,8 @@ from resources.circuits.diagonal_template import DiagonalTemplate
 from resources.circuits.ising import Ising, Structure
 from resources.circuits.qaoa import Angles, choose_angles, untuned
 from resources.circuits.schedules import MIXER_RAMP
-from resources.circuits.templates import logical_circuit, swap_network
-from resources.envelope import Compilation
+from resources.circuits.templates import Shape, kept, logical_circuit, swap_network
+from resources.envelope import Compilation, ProgramSize
 from resources.failures import BackendError, FailureClass
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def tune(payload: dimod.BinaryQuadraticModel, ising: Ising, algorithm: Algorithm
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A QAOA circuit fitted to a device, its angles still free.
+    """A circuit fitted to a device, its angles still free.
 
     Attributes:
         circuit: in the device's gates on its physical qubits; read-out into register ``c``, bit i is variable i.
@@ -106,11 +106,11 @@ class Prepared:
     calibration: dict[str, Any]
 
     def bind(self, angles: np.ndarray) -> QuantumCircuit:
-        """The circuit with its angles (shape ``(parameters,)``, radians, a row of ``Ising.angles``)."""
-        return self.circuit.assign_parameters(np.asarray(angles, dtype=float).tolist())
+        """The circuit with its angles (shape ``(parameters,)``, radians, in the order of the structure's)."""
+        return self.circuit.assign_parameters(np.asarray(angles, dtype=float)[kept(self.circuit)].tolist())
 
 
-def prepare(structure: Structure, compilation: Compilation, backend: BackendV2) -> Prepared:
+def prepare(structure: Shape, compilation: Compilation, backend: BackendV2) -> Prepared:
     """Compile the circuit of ``structure`` for a device, once per structure, settings, device and calibration.
 
     Raises:
@@ -152,14 +152,17 @@ class _Device:
 
 
 @lru_cache(maxsize=32)
-def _prepared(structure: Structure, compilation: Compilation, device: _Device) -> Prepared:
+def _prepared(structure: Shape, compilation: Compilation, device: _Device) -> Prepared:
     from qiskit import transpile
     from qiskit.exceptions import QiskitError
 
     logical, target = logical_circuit(structure), device.backend.target
     started = time.perf_counter()
     candidates: list[tuple[float, int, str, QuantumCircuit]] = []
-    for routing, circuit in (("transpiler", logical), ("swap network", swap_network(structure))):
+    forms = [("transpiler", logical)]
+    if isinstance(structure, Structure):
+        forms.append(("swap network", swap_network(structure)))
+    for routing, circuit in forms:
         try:
             routed = transpile(
                 circuit,
@@ -360,3 +363,18 @@ def estimate_on(coupling_map: CouplingMapName, variables: int, depth: int) -> Ro
         return Routed(coupling_map, gates, layers, gates, layers)
     swapped = 3 + depth * (4 * (variables if variables > 1 else 0) + 6)
     return Routed(coupling_map, gates, layers, 3 * gates, swapped)
+
+
+def estimate_program(coupling_map: CouplingMapName, variables: int, program: ProgramSize) -> Routed:
+    """Worst case of a program of Pauli rotations, without compiling anything.
+
+    Every gate on two qubits joins the ends of a line through all of them. Depth takes gates one after the other, with
+    turns of the basis around each rotation, at the start and before the read-out; a device's own gates (5 for a turn,
+    2 more around each CX) are counted in.
+    """
+    logical = 3 + 3 * program.rotations + program.two_qubit_gates
+    if coupling_map == "full":
+        return Routed(coupling_map, program.two_qubit_gates, logical, program.two_qubit_gates, logical)
+    apart = 3 * max(variables - 2, 0) + 1
+    gates = apart * program.two_qubit_gates
+    return Routed(coupling_map, program.two_qubit_gates, logical, gates, 15 + 15 * program.rotations + 3 * gates)

@@ -1,4 +1,4 @@
-"""QAOA circuits with free angles, built and transpiled once per structure and bound many times.
+"""Circuits with free angles, QAOA's and those of Pauli programs: built and transpiled once per structure, bound often.
 
 Here: the template protocol and its two SDK forms. Not here: which angles to bind (``ising``, ``qaoa``). Templates are
 kept in a bounded cache per SDK; ``cache_info().misses`` of the two functions counts compilations.
@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from resources.circuits.ising import Structure
+from resources.circuits.pauli import PauliStructure
 
 if TYPE_CHECKING:
     from pennylane.operation import Operator
     from pennylane.tape import QuantumScript
     from qiskit import QuantumCircuit
+
+#: What decides a circuit's shape.
+Shape = Structure | PauliStructure
 
 
 class Template(Protocol):
@@ -49,17 +54,25 @@ class QiskitTemplate:
         from qiskit_aer.primitives import SamplerV2
 
         sampler = SamplerV2(options={"backend_options": self._options}, seed=seed)
-        readout = sampler.run([(self._circuit, angles)], shots=shots).result()[0].data.c
+        readout = sampler.run([(self._circuit, angles[:, kept(self._circuit)])], shots=shots).result()[0].data.c
         # Qiskit's registers are little-endian: "little" puts qubit 0 first
         return readout.to_bool_array(order="little").astype(np.int8)
 
 
-def logical_circuit(structure: Structure) -> QuantumCircuit:
-    """QAOA in H, RZ, RZZ and RX with free angles ``angle[0] …`` in the order of ``Structure.parameters``; variable i on
-    qubit i, read out into bit i of the register ``c``."""
+def kept(circuit: QuantumCircuit) -> list[int]:
+    """Places of the free angles that compilation has left, in the order in which the circuit takes them: what cannot
+    change a read-out goes."""
+    return [parameter.index for parameter in circuit.parameters]
+
+
+def logical_circuit(structure: Shape) -> QuantumCircuit:
+    """The circuit with free angles ``angle[0] …`` in the order of ``structure.parameters``; variable i on qubit i, read
+    out into bit i of the register ``c``. QAOA in H, RZ, RZZ and RX, Pauli rotations as such."""
     from qiskit import QuantumCircuit
     from qiskit.circuit import ParameterVector
 
+    if isinstance(structure, PauliStructure):
+        return _pauli_circuit(structure)
     n = structure.variables
     angle = iter(ParameterVector("angle", structure.parameters))
     circuit = QuantumCircuit(n, n)
@@ -72,6 +85,33 @@ def logical_circuit(structure: Structure) -> QuantumCircuit:
         circuit.rx(next(angle), range(n))
     circuit.measure(range(n), range(n))
     return circuit
+
+
+def _pauli_circuit(structure: PauliStructure) -> QuantumCircuit:
+    from qiskit import QuantumCircuit
+    from qiskit.circuit import ParameterVector
+    from qiskit.circuit.library import PauliEvolutionGate
+    from qiskit.quantum_info import SparsePauliOp
+
+    n = structure.variables
+    circuit, angles = QuantumCircuit(n, n), ParameterVector("angle", structure.parameters)
+    for qubit in [qubit for qubit, bit in enumerate(structure.initial) if bit]:
+        circuit.x(qubit)
+    for pauli, angle in zip(structure.paulis, angles, strict=True):
+        support = [qubit for qubit, letter in enumerate(pauli) if letter != "I"]
+        letters = "".join(pauli[qubit] for qubit in support)
+        if len(support) == 1:
+            getattr(circuit, f"r{letters.lower()}")(angle, support[0])
+        else:
+            # Qiskit's labels have qubit 0 last, and its gate is exp(−i·time·P)
+            circuit.append(PauliEvolutionGate(SparsePauliOp(letters[::-1]), time=angle / 2), support)
+    for qubit, letter in enumerate(structure.basis):
+        if letter == "Y":
+            circuit.sdg(qubit)
+        if letter in "XY":
+            circuit.h(qubit)
+    circuit.measure(range(n), range(n))
+    return circuit.decompose(gates_to_decompose="PauliEvolution")
 
 
 def swap_network(structure: Structure) -> QuantumCircuit:
@@ -116,7 +156,7 @@ def swap_network(structure: Structure) -> QuantumCircuit:
 
 
 @lru_cache(maxsize=32)
-def qiskit_template(structure: Structure, method: str = "statevector", **options: object) -> QiskitTemplate:
+def qiskit_template(structure: Shape, method: str = "statevector", **options: object) -> QiskitTemplate:
     """The template of this structure for Aer's ``method`` with more of Aer's options (``device``, bond dimension …)."""
     from qiskit import transpile
     from qiskit_aer import AerSimulator
@@ -150,10 +190,13 @@ class PennyLaneTemplate:
         return np.stack([np.asarray(bits, dtype=np.int8).reshape(shots, -1) for bits in device.execute(scripts)])
 
 
-def pennylane_gates(structure: Structure, angles: Sequence[float]) -> list[Operator]:
-    """QAOA in Hadamard, RZ, IsingZZ and RX with these angles, in the order of ``Structure.parameters``."""
+def pennylane_gates(structure: Shape, angles: Sequence[float]) -> list[Operator]:
+    """The circuit of ``structure`` with these angles, in the order of ``structure.parameters``, read-out apart: QAOA in
+    Hadamard, RZ, IsingZZ and RX, or Pauli rotations."""
     import pennylane as qml
 
+    if isinstance(structure, PauliStructure):
+        return _pauli_gates(structure, angles)
     angle, wires = iter(angles), range(structure.variables)
     gates: list[Operator] = [qml.Hadamard(i) for i in wires]
     for _ in range(structure.depth):
@@ -164,8 +207,32 @@ def pennylane_gates(structure: Structure, angles: Sequence[float]) -> list[Opera
     return gates
 
 
+def _pauli_gates(structure: PauliStructure, angles: Sequence[float]) -> list[Operator]:
+    import pennylane as qml
+
+    def to_z(letters: Sequence[tuple[int, str]]) -> list[Operator]:
+        """Gates after which each qubit's Z is what its Pauli was."""
+        turned: list[Operator] = []
+        for qubit, letter in letters:
+            turned += [qml.adjoint(qml.S(qubit))] if letter == "Y" else []
+            turned += [qml.Hadamard(qubit)] if letter in "XY" else []
+        return turned
+
+    gates: list[Operator] = [qml.PauliX(qubit) for qubit, bit in enumerate(structure.initial) if bit]
+    for pauli, angle in zip(structure.paulis, angles, strict=True):
+        support = [(qubit, letter) for qubit, letter in enumerate(pauli) if letter != "I"]
+        wires = [qubit for qubit, _ in support]
+        turned, chain = to_z(support), [qml.CNOT(pair) for pair in pairwise(wires)]
+        if len(wires) == 2:
+            middle = [qml.IsingZZ(angle, wires)]
+        else:
+            middle = [*chain, qml.RZ(angle, wires[-1]), *reversed(chain)]
+        gates += [*turned, *middle, *(qml.adjoint(gate) for gate in reversed(turned))]
+    return gates + to_z(list(enumerate(structure.basis)))
+
+
 @lru_cache(maxsize=32)
-def pennylane_template(structure: Structure) -> PennyLaneTemplate:
+def pennylane_template(structure: Shape) -> PennyLaneTemplate:
     """The template of this structure for PennyLane's ``lightning.qubit``."""
     import pennylane as qml
 

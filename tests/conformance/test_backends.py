@@ -43,6 +43,7 @@ class TestAerMps(BackendConformance):
 
 
 class TestAerNoisy(BackendConformance):
+    noise = 0.3
     # more layers are more noise: at some depth they cost more than they gain
     depths = (1, 2, 4)
     problems = range(5)
@@ -52,6 +53,7 @@ class TestAerNoisy(BackendConformance):
 
 
 class TestPennyLaneDevice(BackendConformance):
+    noise = 0.2
     depths = (2, 4)
     problems = range(4)
     most_variables = 4

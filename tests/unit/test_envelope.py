@@ -18,6 +18,7 @@ from resources.envelope import (
     JobEnvelope,
     JobResult,
     Mitigation,
+    ProgramSize,
     SampleCount,
     TimeoutBudget,
     canonical_json,
@@ -51,7 +52,7 @@ OTHER: dict[str, Any] = {
     "encoding_digest": "e" * 64,
     "payload_ref": "f" * 64,
     "payload_variables": 5,
-    "kind": "kernel",
+    "program": ProgramSize(circuits=2),
     "algorithm": Algorithm(seed=1),
     "backend": "lightning",
     "expected_shape": (1024, 5),
@@ -84,7 +85,7 @@ ALGORITHM: dict[str, Any] = {
     "mitigation": Mitigation(readout=True),
 }
 #: What makes it another job; everything else is who asked, why and what for.
-IN_KEY = {"payload_ref", "kind", "algorithm", "backend", "timeout", "repetition"}
+IN_KEY = {"payload_ref", "algorithm", "backend", "timeout", "repetition"}
 
 
 def envelope(**changes: Any) -> JobEnvelope:
@@ -107,7 +108,7 @@ def result(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_alternatives_cover_every_field() -> None:
-    assert set(OTHER) == set(JobEnvelope.model_fields) - {"schema_version"}
+    assert set(OTHER) == set(JobEnvelope.model_fields) - {"schema_version", "kind"}
     assert set(ALGORITHM) == set(Algorithm.model_fields)
 
 
@@ -121,6 +122,31 @@ def test_every_field_but_the_correlation_id_is_in_the_digest(field: str) -> None
     original.digest, original.idempotency_key  # noqa: B018
     copy = original.model_copy(update={field: OTHER[field]})
     assert (copy.digest, copy.idempotency_key) == (changed.digest, changed.idempotency_key)
+
+
+def test_the_kind_is_in_digest_and_key_and_has_its_algorithm() -> None:
+    program = Algorithm(name="pauli-rotations")
+    estimate, kernel = (envelope(kind=kind, algorithm=program) for kind in ("estimate", "kernel"))
+    assert estimate.digest != kernel.digest
+    assert estimate.idempotency_key != kernel.idempotency_key
+    for kind, algorithm in (("estimate", Algorithm()), ("kernel", Algorithm()), ("sample", program)):
+        with pytest.raises(ValidationError, match="does not go with"):
+            envelope(kind=kind, algorithm=algorithm)
+
+
+def test_a_result_holds_samples_or_tables_of_one_shape() -> None:
+    values = {"samples": (), "values": ((0.5, 1.0),), "standard_errors": ((0.1, 0.0),)}
+    assert JobResult(**result(**values)).values == ((0.5, 1.0),)
+    for wrong in (
+        {"samples": ()},
+        values | {"samples": result()["samples"]},
+        values | {"standard_errors": ((0.1,),)},
+        values | {"standard_errors": ()},
+        values | {"raw_values": ((0.1, 0.2), (0.1, 0.2))},
+        {"standard_errors": ((0.1,),)},
+    ):
+        with pytest.raises(ValidationError, match=r"samples|tables"):
+            JobResult(**result(**wrong))
 
 
 @pytest.mark.parametrize("field", ALGORITHM)
@@ -203,7 +229,7 @@ def test_a_timeout_budget_holds_together(wrong: dict[str, float]) -> None:
     ("change", "said"),
     [
         ({"shots": 5}, "add up to shots"),
-        ({"samples": ()}, "at least 1"),
+        ({"samples": ()}, "either samples or values"),
         ({"width": 3}, "one bit per variable"),
         ({"samples": (SampleCount(bits="0x", energy=0.0, count=4),)}, "one bit per variable"),
         ({"samples": (SampleCount(bits="01", energy=0.0, count=2),) * 2}, "listed once"),

@@ -208,7 +208,7 @@ def test_a_document_that_is_no_envelope_any_more_is_refused(ledger: Ledger) -> N
     made = envelope()
     ledger.intend(made)
     with ledger.engine.begin() as tx:
-        tx.execute(ENVELOPES.update().values(document='{"schema_version": "3"}'))
+        tx.execute(ENVELOPES.update().values(document='{"schema_version": "4"}'))
     with pytest.raises(InvariantError, match="was altered"):
         ledger.envelope(made.digest)
 
