@@ -231,8 +231,8 @@ def test_jobs_and_lineage_say_which_way_a_job_took(published: Callable[[str], li
         "replay_of, epoch(calibrated_at) from lineage order by all"
     ) == [
         ("maxcut.fresh", "dev-1", 1, None, 0.5, False, False, None, None),
-        # the newer job is another one; the answer's own read-outs were cached
-        ("maxcut.pending", None, None, None, 0.5, False, True, None, None),
+        # the newer job is another one: the lineage is that of the job that answered, whose read-outs were cached
+        ("maxcut.pending", "dev-1", 1, None, 0.5, False, True, None, None),
         ("maxcut.stale", "dev-1", 1, reason, 0.01, True, False, "envelope-fresh", 1767323045.0),
     ]
 

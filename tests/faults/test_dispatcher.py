@@ -660,6 +660,21 @@ def test_an_expensive_job_waits_for_a_person(tmp_path: Path) -> None:
     assert system.taken() == {"main": 1}
 
 
+def test_every_decision_of_a_person_names_the_policy_in_force(tmp_path: Path) -> None:
+    system = System(tmp_path, Policy(version="7+abc", approval=Approval(cost_above=0.5)), cost=1.0)
+    yes, no, stop = (system.envelope(repetition=k) for k in range(3))
+    for envelope in (yes, no, stop):
+        system.dispatcher.submit(envelope)
+    system.dispatcher.decide(job_id_of(yes), "approved", by="ada", reason="worth it")
+    system.dispatcher.decide(job_id_of(no), "rejected", by="ada", reason="not worth it")
+    system.dispatcher.cancel(job_id_of(stop), by="ada", reason="wrong data")
+    system.dispatcher.control("main", Mode.PAUSED, by="ada", reason="maintenance")
+    system.dispatcher.cache.invalidate(backend="main", by="ada", reason="drift")
+    system.dispatcher.replay(job_id_of(no), by="ada", reason="to compare", backend="surrogate")
+    decided = {row["action"]: row["policy_version"] for row in system.dispatcher.audit.rows() if row["actor"] == "ada"}
+    assert decided == dict.fromkeys(("approve", "reject", "cancel", "set_mode", "invalidate_cache", "replay"), "7+abc")
+
+
 def test_a_confidential_payload_stays_here(system: System) -> None:
     result = system.run(system.envelope(sensitivity="confidential"))
     assert result is not None
