@@ -98,8 +98,11 @@ def _priced(plane: ControlPlane, job: Job, envelope: JobEnvelope, backend: Quant
     except BackendError as error:
         if error.failure_class is FailureClass.CAPABILITY:
             return error
-        # nobody answers just now: what costs nothing finds out by the submit, nothing is bought at an unknown price
-        return Wait(f"{job.backend} gives no estimate just now ({error})") if can.metered else Go()
+        if not can.metered:
+            # nobody answers just now: the submit itself will find out
+            return Go()
+        # nothing is bought at an unknown price: asked once more, then left
+        return error if job.looks else Wait(f"{job.backend} gives no estimate just now ({error})")
     if estimate.queue_seconds > envelope.timeout.queue:
         return BackendError(
             f"the queue of {job.backend} is about {estimate.queue_seconds:.0f} s long, the job may wait "

@@ -410,4 +410,6 @@ def result_of(job: Job, document: bytes) -> JobResult:
         raise InvariantError(f"the result stored for {job.job_id} cannot be read") from None
     if result.envelope_digest != job.envelope_digest:
         raise InvariantError(f"the result stored for {job.job_id} answers envelope {result.envelope_digest}")
+    if result.evidence_class != job.evidence_class:
+        raise InvariantError(f"the result stored for {job.job_id} is {result.evidence_class}, not {job.evidence_class}")
     return result

@@ -17,7 +17,7 @@ import pytest
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus
 from resources.backends.conformance import asymmetric_problem, envelope_for
 from resources.backends.emulator import Emulator
-from resources.envelope import Algorithm, JobEnvelope, TimeoutBudget
+from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, TimeoutBudget
 from resources.failures import BackendError, FailureClass, InvariantError
 from resources.ledger import job_id_of
 from resources.ledger_tables import JOBS
@@ -380,9 +380,9 @@ def test_nothing_is_bought_at_a_price_that_nobody_knows(tmp_path: Path, either: 
     late = system.envelope(repetition=1)
     system.main.estimate = estimate  # type: ignore[method-assign]
     system.dispatcher.submit(late)
-    system.ago(late, 3600, "updated_at")
     assert system.look(late).backend == "second"
-    assert "gives no estimate just now (503)" in system.ledger.job(job_id_of(late)).fallback_path
+    assert '"failure_class": "transient", "reason": "503"' in system.ledger.job(job_id_of(late)).fallback_path
+    assert system.dispatcher.breakers.state("main").failures == 1
     assert "main" not in system.taken()
 
 
@@ -398,3 +398,15 @@ def test_a_row_that_points_to_a_backend_its_envelope_does_not_name_is_never_sent
         system.dispatcher.submit(envelope)
     assert system.ledger.job(job_id_of(envelope)).state == "failed"
     assert not system.taken()
+
+
+def test_a_result_of_another_evidence_class_than_was_recorded_is_refused(system: System) -> None:
+    envelope = system.envelope()
+    result = system.run(envelope)
+    assert result is not None
+    better = result.model_copy(update={"evidence_class": EvidenceClass.HARDWARE})
+    reference = system.artifacts.put(better.model_dump_json().encode())
+    with system.ledger.engine.begin() as tx:
+        tx.execute(JOBS.update().values(result_ref=reference))
+    with pytest.raises(InvariantError, match="is hardware, not simulator"):
+        system.dispatcher.result(envelope)
