@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 QUEUED_JOB_SECONDS = 15.0
 #: Calibrations change about daily; a device is asked for its own again after this many seconds.
 _DEVICE_SECONDS = 600.0
-#: Reason code of a job that ran into its execution time.
-_RAN_TOO_LONG = 1305
+#: Reason code of a job that ran into its execution time, and the service's word for it, which the client hands on.
+_RAN_TOO_LONG, _RAN_TOO_LONG_WORD = 1305, "CANCELLED - RAN TOO LONG"
 
 _WORDS = {
     "INITIALIZING": ProviderStatus.QUEUED,
@@ -51,6 +51,7 @@ _WORDS = {
     "DONE": ProviderStatus.SUCCEEDED,
     "ERROR": ProviderStatus.FAILED,
     "CANCELLED": ProviderStatus.CANCELLED,
+    _RAN_TOO_LONG_WORD: ProviderStatus.FAILED,
 }
 
 
@@ -283,10 +284,10 @@ class Ibm(QuantumBackend):
             raise BackendError(f"job {handle.provider_id} is not the one that was sent", FailureClass.BACKEND)
         with speaking(f"asking for job {handle.provider_id}"):
             word = job.status()
+            if word == _RAN_TOO_LONG_WORD or (word == "ERROR" and job._reason_code == _RAN_TOO_LONG):
+                raise TimedOut(f"IBM stopped job {handle.provider_id} at its execution time")
             if word not in job.JOB_FINAL_STATES:
                 raise BackendError(f"job {handle.provider_id} has not ended ({word})", FailureClass.TRANSIENT)
-            if word == "ERROR" and job._reason_code == _RAN_TOO_LONG:
-                raise TimedOut(f"IBM stopped job {handle.provider_id} at its execution time")
             if word != "DONE":
                 reason = redacted(job.error_message() or "no reason given", 300)
                 raise BackendError(f"job {handle.provider_id} ended as {word}: {reason}", FailureClass.BACKEND)

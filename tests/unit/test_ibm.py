@@ -327,6 +327,15 @@ def test_failed_jobs(server: IbmServer, reason: str, code: int, kind: type, fail
     assert reason in str(error) or kind is TimedOut
 
 
+def test_the_services_own_word_for_a_job_that_ran_too_long(server: IbmServer) -> None:
+    backend = Ibm()
+    handle = backend.submit(*small(backend), "key")
+    until_ended(backend, handle)
+    server.word = "Cancelled - Ran too long"
+    assert backend.status(handle) is ProviderStatus.FAILED
+    assert type(refusal(lambda: backend.result(handle))) is TimedOut
+
+
 def test_strange_answers(server: IbmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Ibm()
     envelope, payload = small(backend)
