@@ -97,7 +97,8 @@ def requests(keys: Mapping[str, int]) -> list[dg.RunRequest]:
         keys: instances, each with its request's priority.
     """
     if len(keys) > BATCH_ABOVE:
-        return [_batch(list(keys))]
+        ordered = sorted(keys, key=lambda key: -keys[key])
+        return [_batch(ordered, tags={PRIORITY_TAG: str(keys[ordered[0]])})]
     return [
         dg.RunRequest(job_name="instance_line", partition_key=key, tags={PRIORITY_TAG: str(priority)})
         for key, priority in keys.items()

@@ -253,11 +253,13 @@ def test_a_file_with_several_instances_gives_several_partitions(inbox: Inbox) ->
 def test_a_large_burst_is_one_batch(inbox: Inbox) -> None:
     names = [f"g{number:03d}.mc" for number in range(200)]
     for number, name in enumerate(names):
-        inbox.drop(name, RING.replace("5 6 1", f"5 6 {number + 2}"))
+        urgent = {"priority": 9} if number == 150 else {}
+        inbox.drop(name, RING.replace("5 6 1", f"5 6 {number + 2}"), **urgent)
     inbox.tick()
     (request,) = inbox.tick().run_requests or []
-    assert request.job_name == "process_batch"
-    assert _batch_of(request) == [f"maxcut.g{number:03d}" for number in range(200)]
+    assert (request.job_name, request.tags["dagster/priority"]) == ("process_batch", "9")
+    others = [f"maxcut.g{number:03d}" for number in range(200) if number != 150]
+    assert _batch_of(request) == ["maxcut.g150", *others]
     assert len(inbox.keys()) == 200
     for name in names[:BATCH_ABOVE]:
         inbox.drop(name, OTHER_RING)
