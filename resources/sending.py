@@ -32,6 +32,7 @@ from resources.gates import HOLD_SECONDS, LONGEST_HOLD, Ask, Go, Wait, examine, 
 from resources.ledger import Conflict, this_process
 from resources.ledger_tables import Job, Move
 from resources.locks import hold
+from resources.payloads import Payload
 from resources.policy import CACHED, REVIEW
 
 #: Seconds before the first look at a job that has just been sent.
@@ -265,10 +266,15 @@ def _cap(plane: ControlPlane, name: str) -> int | None:
 def _deliver(plane: ControlPlane, claimed: Sequence[Sent], record: _Record) -> None:
     """Hand claimed jobs to their backend and record every answer."""
     outgoing: list[tuple[Job, JobEnvelope, Outgoing]] = []
+    payloads: dict[tuple[str, str, int], Payload] = {}
 
     def pack(job: Job, envelope: JobEnvelope) -> None:
         sent = as_sent(plane.backend(job.backend), envelope)
-        out = Outgoing(sent, plane.payload(envelope), job.provider_key)
+        asked = (envelope.payload_ref, envelope.kind, envelope.payload_variables)
+        if asked not in payloads:
+            # jobs of one payload share it, and what their backend makes of it
+            payloads[asked] = plane.payload(envelope)
+        out = Outgoing(sent, payloads[asked], job.provider_key)
         if job.claimed_until is not None and datetime.now(UTC) >= job.claimed_until:
             # suspended since the claim: another process may have sent it meanwhile
             raise Conflict(f"the lease of {job.job_id} ran out before it was sent")

@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -72,6 +72,7 @@ class Emulator(QuantumBackend):
     name = "emulator"
     _sent: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict, init=False, repr=False)
     _client: Client = field(init=False, repr=False)
+    _said: tuple[dict[str, Any], str] | None = field(default=None, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -132,15 +133,14 @@ class Emulator(QuantumBackend):
     def estimate(self, envelope: JobEnvelope) -> Estimate:
         """The complete graph as compiled for the device; queue as the service says, 0 when it does not say just
         now."""
-        from resources.circuits.device import worst_case
-
         self.check(envelope)
         try:
             queue = float(self._devices()[self.device]["estimated_wait"])
-            backend = _backend_of(self._calibration_text())
+            calibration = self._calibration_text()
         except BackendError:
-            queue, backend = 0.0, emulated_backend(self.device, 0)
-        circuit, shots = worst_case(envelope.payload_variables, envelope.algorithm, backend), envelope.algorithm.shots
+            queue, calibration = 0.0, None
+        algorithm, shots = envelope.algorithm, envelope.algorithm.shots
+        circuit = _worst(envelope.payload_variables, algorithm.depth, algorithm.compilation, self.device, calibration)
         return Estimate(
             queue_seconds=queue,
             execution_seconds=_SECONDS[0] + _SECONDS[1] * circuit.two_qubit_gates,
@@ -164,7 +164,7 @@ class Emulator(QuantumBackend):
         Raises:
             BackendError: transient when nobody knows whether it arrived.
         """
-        job = self._job(envelope, payload, key)
+        job = self._job(envelope, _Problem(envelope, payload), key)
         answer = self._client.call("POST", "/jobs", job, {"Idempotency-Key": key})
         return JobHandle(self.name, _id(answer), key)
 
@@ -172,9 +172,12 @@ class Emulator(QuantumBackend):
         """One POST for all that can be prepared."""
         answers: list[JobHandle | BackendError | None] = []
         ready: list[dict[str, Any]] = []
+        problems: dict[int, _Problem] = {}
         for envelope, payload, key in jobs:
             try:
-                ready.append(self._job(envelope, payload, key))
+                if id(payload) not in problems:
+                    problems[id(payload)] = _Problem(envelope, payload)
+                ready.append(self._job(envelope, problems[id(payload)], key))
                 answers.append(None)
             except BackendError as error:
                 answers.append(error)
@@ -192,19 +195,18 @@ class Emulator(QuantumBackend):
             return refused(int(refusal["status"]), str(refusal["message"]))
         return JobHandle(self.name, _id(entry), job["idempotency_key"])
 
-    def _job(self, envelope: JobEnvelope, payload: Payload, key: str) -> dict[str, Any]:
+    def _job(self, envelope: JobEnvelope, problem: _Problem, key: str) -> dict[str, Any]:
         """The document to send; made once per key, so that a retry neither tunes nor compiles again."""
         from resources.circuits.device import tune
 
         self.check(envelope)
-        payload = model_of(envelope, payload)
+        payload, ising = model_of(envelope, problem.payload), problem.ising
         with self._lock:
             if key in self._sent:
                 return self._sent[key]
         algorithm, started = envelope.algorithm, time.perf_counter()
         mitigation = algorithm.mitigation
         symmetry = declared_symmetry(envelope.tags) if mitigation.postselect else None
-        ising = Ising.from_bqm(payload)
         angles = tune(payload, ising, algorithm, started + envelope.timeout.execution)
         tuned = time.perf_counter()
         try:
@@ -213,7 +215,7 @@ class Emulator(QuantumBackend):
             # the job itself has not left
             error.not_sent = True
             raise
-        circuit, program = _fitted(ising.structure(algorithm.depth), algorithm.compilation, calibration)
+        circuit, program, compiled_for = _fitted(ising.structure(algorithm.depth), algorithm.compilation, calibration)
         row = ising.angles(angles.gammas[None], angles.betas[None])[0]
         job = {
             "idempotency_key": key,
@@ -227,9 +229,7 @@ class Emulator(QuantumBackend):
                 "envelope_digest": envelope.digest,
                 "variables": payload.num_variables,
                 "shots": algorithm.shots,
-                "linear": [payload.get_linear(i) for i in range(payload.num_variables)],
-                "quadratic": [[i, j, value] for (i, j), value in payload.quadratic.items()],
-                "offset": float(payload.offset),
+                **problem.terms,
                 "parameters": {"cvar_alpha": algorithm.cvar_alpha} | angles.record,
                 "tuning_shots": angles.shots,
                 "circuits": angles.circuits + 1,
@@ -243,7 +243,7 @@ class Emulator(QuantumBackend):
                 "readout_mitigated_on": list(circuit.measured) if mitigation.readout else None,
                 "symmetry": symmetry,
                 "success_probability": circuit.success_probability,
-                "compiled_for": json.loads(calibration)["calibration_id"],
+                "compiled_for": compiled_for,
                 "qiskit": package_version("qiskit"),
             },
         }
@@ -383,8 +383,32 @@ class Emulator(QuantumBackend):
 
     def _calibration_text(self) -> str:
         """The calibration to compile for, without its time: equal values need no new compilation."""
-        calibration = {name: value for name, value in self.calibration().items() if name != "time"}
-        return json.dumps(calibration, sort_keys=True)
+        calibration = self.calibration()
+        if self._said is None or self._said[0] is not calibration:
+            lasting = {name: value for name, value in calibration.items() if name != "time"}
+            self._said = (calibration, json.dumps(lasting, sort_keys=True))
+        return self._said[1]
+
+
+@dataclass(eq=False)
+class _Problem:
+    """A payload, and what every job that asks for it needs of it."""
+
+    envelope: JobEnvelope
+    payload: Payload
+
+    @cached_property
+    def ising(self) -> Ising:
+        return Ising.from_bqm(model_of(self.envelope, self.payload))
+
+    @cached_property
+    def terms(self) -> dict[str, Any]:
+        model = model_of(self.envelope, self.payload)
+        return {
+            "linear": [model.get_linear(i) for i in range(model.num_variables)],
+            "quadratic": [[i, j, value] for (i, j), value in model.quadratic.items()],
+            "offset": float(model.offset),
+        }
 
 
 def _id(document: Any) -> str:
@@ -395,12 +419,22 @@ def _id(document: Any) -> str:
 
 
 @lru_cache(maxsize=64)
-def _fitted(structure: Structure, compilation: Compilation, calibration: str) -> tuple[Prepared, str]:
-    """The circuit fitted to the device of this calibration document, and its program: once for all its jobs."""
+def _fitted(structure: Structure, compilation: Compilation, calibration: str) -> tuple[Prepared, str, str]:
+    """The circuit fitted to the device of this calibration document, its program and the calibration's id: once for
+    all its jobs."""
     from resources.circuits.device import prepare
 
     circuit = prepare(structure, compilation, _backend_of(calibration))
-    return circuit, as_qpy(circuit.circuit)
+    return circuit, as_qpy(circuit.circuit), json.loads(calibration)["calibration_id"]
+
+
+@lru_cache(maxsize=64)
+def _worst(variables: int, depth: int, compilation: Compilation, device: str, calibration: str | None) -> Prepared:
+    """The complete graph's circuit, fitted to the device of this calibration document or, without one, as it came."""
+    from resources.circuits.device import prepare
+
+    backend = emulated_backend(device, 0) if calibration is None else _backend_of(calibration)
+    return prepare(Structure.complete(variables, depth), compilation, backend)
 
 
 @lru_cache(maxsize=8)

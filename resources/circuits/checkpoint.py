@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,18 +31,30 @@ EVERY_SECONDS = 1.0
 Scores = list[tuple[float, float]]
 
 
-@dataclass
 class Checkpoint:
-    """Evaluations of one training so far.
+    """Evaluations of one training so far; nothing is read before the first of them is asked for.
 
-    Attributes:
-        name: key of its note.
-        evaluations: scores and seconds of each, by ``key``.
+    Args:
+        where, payload, algorithm: as for ``resumable``.
     """
 
-    name: str
-    evaluations: dict[str, tuple[Scores, float]] = field(default_factory=dict)
-    saved_at: float = field(default_factory=time.monotonic)
+    def __init__(self, where: str, payload: dimod.BinaryQuadraticModel, algorithm: Algorithm) -> None:
+        self._training = (where, payload, algorithm)
+        self._saved_at = time.monotonic()
+
+    @cached_property
+    def name(self) -> str:
+        """Key of its note."""
+        where, payload, algorithm = self._training
+        vectors = payload.to_numpy_vectors(variable_order=range(payload.num_variables))
+        terms = [*(part.tolist() for part in (vectors.linear_biases, *vectors.quadratic)), float(vectors.offset)]
+        return "training/" + digest_of([where, terms, algorithm.model_dump(mode="json")])
+
+    @cached_property
+    def evaluations(self) -> dict[str, tuple[Scores, float]]:
+        """Scores and seconds of each, by ``key``."""
+        kept = (notes.read(self.name) or {}).get("evaluations", {})
+        return {key: ([(value, mean) for value, mean in scores], seconds) for key, (scores, seconds) in kept.items()}
 
     @staticmethod
     def key(gammas: np.ndarray, betas: np.ndarray, seed: int) -> str:
@@ -52,11 +64,16 @@ class Checkpoint:
     def keep(self, key: str, scores: Scores, seconds: float) -> None:
         """Remember an evaluation; on disk too, when the last time is ``EVERY_SECONDS`` ago."""
         self.evaluations[key] = (scores, seconds)
-        if time.monotonic() - self.saved_at >= EVERY_SECONDS:
+        if time.monotonic() - self._saved_at >= EVERY_SECONDS:
             # a full disk is no reason to give up what runs
             with suppress(OSError):
                 notes.write(self.name, {"evaluations": self.evaluations})
-            self.saved_at = time.monotonic()
+            self._saved_at = time.monotonic()
+
+    def forget(self) -> None:
+        """Remove the note, if there can be one."""
+        if "evaluations" in vars(self):
+            notes.remove(self.name)
 
 
 @contextmanager
@@ -68,10 +85,6 @@ def resumable(where: str, payload: dimod.BinaryQuadraticModel, algorithm: Algori
         payload: BINARY model over 0 … n−1.
         algorithm: all settings.
     """
-    vectors = payload.to_numpy_vectors(variable_order=range(payload.num_variables))
-    terms = [*(part.tolist() for part in (vectors.linear_biases, *vectors.quadratic)), float(vectors.offset)]
-    name = "training/" + digest_of([where, terms, algorithm.model_dump(mode="json")])
-    kept = (notes.read(name) or {}).get("evaluations", {})
-    known = {key: ([(value, mean) for value, mean in scores], seconds) for key, (scores, seconds) in kept.items()}
-    yield Checkpoint(name, known)
-    notes.remove(name)
+    checkpoint = Checkpoint(where, payload, algorithm)
+    yield checkpoint
+    checkpoint.forget()

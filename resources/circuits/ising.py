@@ -6,9 +6,8 @@ Here: the form, its circuit structure and the rotation angles of a QAOA layer. N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
@@ -48,9 +47,9 @@ class Structure:
         return self.depth * (len(self.fields) + len(self.edges) + 1)
 
     @property
-    def parts(self) -> list[np.ndarray]:
+    def parts(self) -> tuple[np.ndarray, ...]:
         """Qubits that evolve independently of the others, as ``components``; a group stays together."""
-        return components(self.variables, [*self.edges, *(pair for g in self.groups for pair in pairwise(g))])
+        return components(self.variables, (*self.edges, *(pair for g in self.groups for pair in pairwise(g))))
 
 
 @dataclass(frozen=True)
@@ -130,15 +129,19 @@ class Ising:
         return layers.reshape(len(gammas), -1)
 
 
-def components(variables: int, edges: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """Connected components, each ascending, by their first variable."""
+@lru_cache(maxsize=32)
+def components(variables: int, edges: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, ...]:
+    """Connected components, each ascending, by their first variable; read-only, because equal graphs share them."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(variables, variables))
     count, label = connected_components(graph, directed=False)
-    return [np.flatnonzero(label == part) for part in range(count)]
+    parts = tuple(np.flatnonzero(label == part) for part in range(count))
+    for part in parts:
+        part.flags.writeable = False
+    return parts
 
 
 def _round(i: int, j: int, n: int) -> int:
