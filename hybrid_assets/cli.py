@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from hybrid_assets import control_cli, route_cli
+from hybrid_assets import control_cli, measure_cli, route_cli
 from hybrid_assets.terminal import Steps, err, show_answer, show_leaderboard
 from resources.failures import HybridError, InfeasibleError, InputError
 from resources.home import PROJECT, Home, inbox
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 app.command()(route_cli.route)
 app.command()(route_cli.doctor)
+app.command()(measure_cli.measure)
 control_cli.register(app)
 
 BAD_INPUT, NO_ANSWER, INTERRUPTED = 2, 3, 130

@@ -133,7 +133,7 @@ def replay(
     _said(again)
     if again.state == "succeeded":
         first, second = work.known_job(job), work.stored_result(again.job_id)
-        table = Table("job", "backend", "evidence", "shots", "lowest energy", "seconds")
+        table = Table("job", "backend", "evidence", "shots", "lowest energy or first value", "seconds")
         results = [(first, work.stored_result(first.job_id))] if first.result_ref else []
         for row, result in [*results, (again, second)]:
             table.add_row(
@@ -141,7 +141,7 @@ def replay(
                 result.backend,
                 str(result.evidence_class),
                 str(result.shots),
-                f"{result.samples[0].energy:.8g}",
+                f"{result.samples[0].energy if result.samples else result.values[0][-1]:.8g}",
                 f"{result.timings.total:.3f}",
             )
         show(table)

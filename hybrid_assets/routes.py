@@ -14,8 +14,9 @@ from hybrid_assets.problems.base import ProblemFamily
 from hybrid_assets.request import Request
 from resources import money
 from resources.backends.base import Capabilities, Estimate, QuantumBackend
+from resources.circuits.pauli import PauliProgram, Reading
 from resources.controls import Mode
-from resources.envelope import EvidenceClass, JobEnvelope, TimeoutBudget
+from resources.envelope import PAULI, EvidenceClass, JobEnvelope, TimeoutBudget
 from resources.environments import Settings
 from resources.failures import BackendError, HybridError
 from resources.policy import Policy, load
@@ -24,6 +25,9 @@ from resources.routing import Asked, Facts, Route, Shown, route
 if TYPE_CHECKING:
     from resources.dispatcher import Dispatcher
     from resources.lake import Lake
+
+#: What the policy's rules call programs.
+CIRCUITS = "circuits"
 
 
 def decide(
@@ -46,19 +50,30 @@ def decide(
         InputError: the policy file is wrong.
     """
     policy = load(settings.environment)
-    asked = asked_of(key, family, size, request, settings)
+    asked = asked_of(key, family.name, size, request, settings)
+    asked = replace(asked, jobs=_most_jobs(family, request, settings), algorithm=request.algorithm)
     return route(policy, asked, facts_of(policy, asked, settings, request, dispatcher, lake))
 
 
-def asked_of(key: str, family: ProblemFamily, size: int, request: Request, settings: Settings) -> Asked:
-    """The request as routing sees it."""
+def decide_program(
+    key: str, program: PauliProgram, reading: Reading, request: Request, settings: Settings, dispatcher: Dispatcher
+) -> Route:
+    """The route of a program, an estimate or kernel job of the family ``circuits``. Raises as ``decide``."""
+    policy = load(settings.environment)
+    asked = asked_of(key, CIRCUITS, program.qubits, request, settings)
+    asked = replace(asked, kind=reading.kind, program=reading.size)
+    return route(policy, asked, facts_of(policy, asked, settings, request, dispatcher, None))
+
+
+def asked_of(key: str, family: str, size: int, request: Request, settings: Settings) -> Asked:
+    """The request as routing sees it, for one job."""
     hours = None
     if request.deadline is not None:
         until = datetime.combine(request.deadline, time.max, UTC) - datetime.now(UTC)
         hours = until.total_seconds() / 3600
     return Asked(
         instance=key,
-        family=family.name,
+        family=family,
         size=size,
         owner=request.owner or settings.owner,
         sensitivity=request.sensitivity or settings.sensitivity,
@@ -66,9 +81,7 @@ def asked_of(key: str, family: ProblemFamily, size: int, request: Request, setti
         hours_left=hours,
         backend=request.backend,
         tier=request.tier,
-        algorithm=request.algorithm,
         cost_ceiling=request.cost_ceiling,
-        jobs=_most_jobs(family, request, settings),
     )
 
 
@@ -128,10 +141,13 @@ def _estimate(
     """
     can = backend.capabilities()
     shots = request.shots or settings.algorithm.shots
-    cost = money.price(policy, backend.name, shots=shots) if can.metered else 0.0
+    cost = money.price(policy, backend.name, shots=shots * asked.program.circuits) if can.metered else 0.0
     if can.remote or not by_tier:
         return Estimate(0.0, 0.0, cost) if can.metered else None
+    if asked.kind not in can.kinds:
+        return None
     n = max(1, min(asked.size, can.max_variables))
+    name = can.algorithms[0] if asked.kind == "sample" else PAULI
     budget = request.budget or 60.0
     draft = JobEnvelope(
         correlation_id="",
@@ -144,7 +160,9 @@ def _estimate(
         encoding_digest="",
         payload_ref="",
         payload_variables=n,
-        algorithm=settings.algorithm.model_copy(update={"shots": shots, "name": can.algorithms[0]}),
+        program=asked.program,
+        kind=asked.kind,
+        algorithm=settings.algorithm.model_copy(update={"shots": shots, "name": name}),
         backend=backend.name,
         expected_shape=(shots, n),
         timeout=TimeoutBudget(queue=budget, execution=budget, total=2 * budget),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,8 +18,8 @@ SCHEMA_VERSION: Final = "4"
 QAOA: Final = ("qaoa-ramp", "qaoa-trained", "qaoa-library")
 #: The algorithm of ``estimate`` and ``kernel`` jobs: the circuits of the payload (``circuits.pauli``), read out.
 PAULI: Final = "pauli-rotations"
-#: Job kinds.
-KINDS: Final = ("sample", "estimate", "kernel")
+JobKind = Literal["sample", "estimate", "kernel"]
+KINDS: Final[tuple[JobKind, ...]] = get_args(JobKind)
 #: Below this estimated success probability a result is labelled noise-dominated.
 NOISE_DOMINATED: Final = 0.05
 
@@ -180,7 +180,7 @@ class JobEnvelope(Frozen):
     payload_variables: int = Field(ge=1)
     #: of an estimate or kernel job
     program: ProgramSize = Field(default_factory=ProgramSize)
-    kind: Literal["sample", "estimate", "kernel"] = "sample"
+    kind: JobKind = "sample"
     algorithm: Algorithm
     backend: str
     #: of the answer: shots and variables, rows and observables, or rows and rows

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from resources.backends.base import Capabilities, Estimate
+from resources.envelope import JobKind, ProgramSize
 from resources.failures import BackendError, FailureClass, InputError
 from resources.policy import (
     CACHED,
@@ -38,6 +39,7 @@ class Asked:
         backend, tier, algorithm: what the request insists on.
         cost_ceiling: most that it may cost, in the policy's currency.
         jobs: jobs it will send at most.
+        kind: of its jobs. ``program``: of an estimate or kernel job, which has ``size`` qubits and is one job.
     """
 
     instance: str
@@ -52,6 +54,8 @@ class Asked:
     algorithm: str | None = None
     cost_ceiling: float | None = None
     jobs: int = 1
+    kind: JobKind = "sample"
+    program: ProgramSize = field(default_factory=ProgramSize)
 
 
 @dataclass(frozen=True)
@@ -269,6 +273,11 @@ def _forbidden(policy: Policy, asked: Asked, name: str, facts: Mapping[str, Fact
         return f"{name}: {asked.sensitivity} payloads may not leave this machine, it is elsewhere"
     if found.missing:
         return found.missing if name in found.missing else f"{name}: {found.missing}"
+    can = found.capabilities
+    if asked.kind not in can.kinds:
+        return f"{name}: it offers {', '.join(can.kinds)} jobs, this is {asked.kind}"
+    if asked.kind != "sample" and asked.size > can.max_variables:
+        return f"{name}: it takes {can.max_variables} qubits, the program has {asked.size}"
     cost = _cost(found, asked)
     if asked.cost_ceiling is not None and cost is not None and cost > asked.cost_ceiling:
         return f"{name}: it would cost at least {cost:.2f} {policy.currency}, the ceiling is {asked.cost_ceiling:.2f}"
@@ -368,6 +377,8 @@ def _why_first(name: str, asked: Asked, facts: Mapping[str, Facts]) -> str:
 
 def _unfit(policy: Policy, asked: Asked, name: str, facts: Mapping[str, Facts], payload: int) -> str | None:
     """Why a fallback is left out."""
+    if name == HEURISTIC and asked.kind != "sample":
+        return f"{name}: nothing classical answers {asked.kind} jobs"
     if name in (CACHED, REVIEW) or (name == HEURISTIC and name not in facts and name not in policy.killed):
         return None
     why = _forbidden(policy, asked, name, facts)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.backends.base import Capabilities, Estimate
-from resources.envelope import EvidenceClass
+from resources.envelope import KINDS, EvidenceClass, ProgramSize
 from resources.failures import BackendError, FailureClass, InputError
 from resources.policy import CACHED, HEURISTIC, REVIEW, Feature, Policy, Quality, RouteRule, Sizes, Then, When
 from resources.routing import Asked, Facts, Route, Shown, bucket, is_on, route
@@ -378,3 +378,14 @@ def test_what_may_not_be_used_is_never_in_a_route(rules: Policy, asked: Asked, k
         assert any(line.startswith(f"backend {name}: ") for line in found.explanation), name
     for rule_ in rules.routes[: [rule_.name for rule_ in rules.routes].index(found.name) + 1]:
         assert any(line.startswith(f"route {rule_.name}: ") for line in found.explanation), rule_.name
+
+
+def test_programs_go_where_their_kind_is_offered_and_nowhere_else() -> None:
+    offers = {name: Facts(replace(found.capabilities, kinds=KINDS)) for name, found in LOCAL.items() if "l" in name}
+    asked = replace(ASKED, family="circuits", kind="estimate", program=ProgramSize(circuits=9))
+    found = route(policy(rule(backends=("aer", "lightning"), fallback=("annealer", HEURISTIC))), asked, LOCAL | offers)
+    assert (found.backend, found.fallback) == ("lightning", ("annealer",))
+    assert "aer: passed by, it offers sample jobs, this is estimate" in text(found)
+    assert "nothing classical answers estimate jobs" in text(found)
+    large = refused(DEV, replace(asked, size=17), LOCAL | offers)
+    assert "lightning: it takes 16 qubits, the program has 17" in large

@@ -1,0 +1,114 @@
+"""``hybrid measure``: programs from files, their route, and their way through the control plane."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hybrid_assets.measuring import key_of, read_program, with_errors
+from resources.backends.conformance_programs import asymmetric_program, exact_values
+from resources.circuits.pauli import PauliProgram
+from resources.failures import InputError
+from resources.home import PROJECT
+from tests.unit.test_control_cli import Hybrid, hybrid, work
+
+__all__ = ["hybrid"]
+
+POLICY = """
+version: t
+routes:
+  - {name: small, when: {families: [circuits]}, then: {backends: [annealer, lightning, aer], fallback: [heuristic]}}
+  - {name: all, then: {backends: [annealer]}}
+approval: {impact: [high]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "circuits.yaml").write_text(POLICY)
+    monkeypatch.setenv("HYBRID_POLICY", str(tmp_path / "circuits.yaml"))
+
+
+@pytest.fixture
+def measure(hybrid: Hybrid, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hybrid:
+    monkeypatch.setenv("HYBRID_POLICY", str(tmp_path / "circuits.yaml"))
+    return hybrid
+
+
+def stored(folder: Path, program: PauliProgram | dict[str, Any], name: str = "some.json") -> str:
+    text = program.to_bytes().decode() if isinstance(program, PauliProgram) else json.dumps(program)
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("kind", ["estimate", "kernel"])
+def test_values_come_with_errors_evidence_and_a_job(measure: Hybrid, tmp_path: Path, kind: Any) -> None:
+    program = asymmetric_program(kind)
+    said = measure("measure", stored(tmp_path, program), "--json", "--shots", "2000", "--seed", "3")
+    assert said.code == 0, said.err
+    answer = json.loads(said.out)
+    values, errors = np.array(answer["values"]), np.array(answer["standard_errors"])
+    assert (np.abs(values - exact_values(program, kind)) <= 5 * errors + 1e-9).all()
+    # the annealer offers no such job, and nothing classical stands in
+    assert (answer["kind"], answer["evidence_class"], answer["backend"]) == (kind, "simulator", "lightning")
+    job = work().ledger.job(answer["job"])
+    assert (job.state, job.instance, json.loads(job.fallback_path)) == ("succeeded", "circuits.some", [])
+    shown = measure("measure", stored(tmp_path, program), "--shots", "2000", "--seed", "3")
+    assert answer["job"] in shown.out
+    assert with_errors(answer["values"][0], answer["standard_errors"][0])[0] in shown.out
+    again = measure("replay", answer["job"], "--reason", "once more", "--backend", "aer")
+    assert (again.code, "aer" in again.out) == (0, True)
+
+
+def test_a_molecule_has_its_energy(measure: Hybrid) -> None:
+    said = measure("measure", str(PROJECT / "examples" / "h2.json"), "--json", "--shots", "4000")
+    energies = [row[0] for row in json.loads(said.out)["values"]]
+    # the ground state of the matrix is at -1.13726 Hartree
+    assert energies[3] == pytest.approx(-1.13726, abs=0.02)
+    assert min(energies) in energies[2:]
+    assert energies[0] > -1.0
+
+
+def test_what_needs_a_person_waits(measure: Hybrid, tmp_path: Path) -> None:
+    file = stored(tmp_path, asymmetric_program("kernel"))
+    Path(file).with_suffix(".yaml").write_text("impact: high\nowner: team:chemistry\n")
+    said = measure("measure", file)
+    assert said.code == 1
+    assert "awaiting_approval" in said.err
+    (job,) = work().ledger.jobs(state="awaiting_approval")
+    assert job.owner == "team:chemistry"
+    assert measure("approve", job.job_id, "--reason", "go").code == 0
+    assert job.job_id in measure("measure", file).out
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ({"initial": [0], "rotations": [{"pauli": "Q"}]}, ["some.json", "rotations.0.pauli"]),
+        ({"initial": [0]}, ["some.json", "at least two rows"]),
+        ({"initial": [0], "angles": []}, ["some.json", "angles", "unknown"]),
+        ({"initial": [0] * 40, "rows": [[], []]}, ["takes", "qubits, the program has 40"]),
+    ],
+)
+def test_a_wrong_program_is_one_sentence_and_leaves_nothing(
+    measure: Hybrid, tmp_path: Path, program: dict[str, Any], words: list[str]
+) -> None:
+    said = measure("measure", stored(tmp_path, program))
+    assert said.code in (1, 2)
+    assert all(word in said.err for word in words), said.err
+    assert said.err.strip().count("\n") == 0
+    assert work().ledger.jobs() == []
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.json"):
+        read_program(tmp_path / "none.json")
+    assert key_of(Path("My file (2).json")) == "circuits.my-file--2"
+
+
+def test_digits_follow_the_error() -> None:
+    assert with_errors([-1.13579, 0.5, 12.3456], [0.0060, 0.0, 3.2]) == ["-1.1358 ± 0.0060", "0.5000", "12.3 ± 3.2"]
