@@ -141,7 +141,11 @@ def fail(plane: ControlPlane, job: Job, error: Exception) -> Job:
     hops = [*hops_of(job), Hop(backend=job.backend, failure_class=kind, reason=reason)]
 
     def record(tx: sa.Connection) -> None:
-        plane.spending.release(tx, job)
+        if job.state in ("submitted", "running"):
+            # the provider has it and will send a bill that nobody reads
+            plane.spending.settle(tx, job, math.nan)
+        else:
+            plane.spending.release(tx, job)
         plane.decided(tx, job, "give_up", f"{kind}: {reason}")
 
     return plane.ledger.move(

@@ -32,8 +32,8 @@ from resources.dispatcher import Dispatcher, JobFailed
 from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult, TimeoutBudget
 from resources.failures import BackendError, FailureClass, InputError, InvariantError
 from resources.ledger import Ledger, job_id_of
-from resources.ledger_tables import JOBS, Job
-from resources.money import month_of
+from resources.ledger_tables import ENVELOPES, JOBS, Job
+from resources.money import Spent, month_of
 from resources.policy import Approval, BreakerPolicy, Budget, CachePolicy, Limit, Policy, ReplayPolicy
 from tests.waiting import PATIENCE, until
 
@@ -673,6 +673,16 @@ def test_every_decision_of_a_person_names_the_policy_in_force(tmp_path: Path) ->
     system.dispatcher.replay(job_id_of(no), by="ada", reason="to compare", backend="surrogate")
     decided = {row["action"]: row["policy_version"] for row in system.dispatcher.audit.rows() if row["actor"] == "ada"}
     assert decided == dict.fromkeys(("approve", "reject", "cancel", "set_mode", "invalidate_cache", "replay"), "7+abc")
+
+
+def test_what_is_out_when_its_envelope_is_altered_counts_as_spent(tmp_path: Path) -> None:
+    system = System(tmp_path, cost=1.0, words=[ProviderStatus.QUEUED] * 9)
+    envelope = system.envelope()
+    assert system.dispatcher.submit(envelope).state == "submitted"
+    with system.ledger.engine.begin() as tx:
+        tx.execute(ENVELOPES.update().values(document=ENVELOPES.c.document + "x"))
+    assert system.look(envelope).state == "failed"
+    assert system.dispatcher.spending.spent(envelope.owner, month_of()) == Spent(money=1.0, jobs=1)
 
 
 def test_a_confidential_payload_stays_here(system: System) -> None:
