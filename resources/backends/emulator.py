@@ -14,27 +14,24 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
 
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend, package_version
+from resources.backends.emulator_submissions import Problem, fitted, folded, worst
 from resources.backends.readout import counted
-from resources.circuits.ising import Ising, Structure
 from resources.circuits.mitigation import declared_symmetry, mitigated_expectation, postselected
 from resources.emulator.client import Client, refused, strange
-from resources.emulator.devices import DEVICES, as_qpy, backend_of, emulated_backend
+from resources.emulator.devices import DEVICES
 from resources.emulator.running import LOOPBACK, LOOPBACK_TOKEN, PORT
-from resources.envelope import QAOA, Compilation, EvidenceClass, JobEnvelope, JobResult, PostProcessing, Timings
+from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult, PostProcessing, Timings
 from resources.failures import BackendError, FailureClass, InputError, presentable
 from resources.payloads import Payload, model_of
 
 if TYPE_CHECKING:
-    from qiskit.providers import BackendV2
-
-    from resources.circuits.device import Prepared
+    pass
 
 DEFAULT_DEVICE = "line-8"
 #: What the service says, seconds, before it is asked again: its devices, and a device's calibration.
@@ -72,6 +69,7 @@ class Emulator(QuantumBackend):
     name = "emulator"
     _sent: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict, init=False, repr=False)
     _client: Client = field(init=False, repr=False)
+    _can: Capabilities | None = field(default=None, init=False, repr=False)
     _said: tuple[dict[str, Any], str] | None = field(default=None, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -98,19 +96,21 @@ class Emulator(QuantumBackend):
 
     def capabilities(self) -> Capabilities:
         """Both QAOA forms on the device's qubits, 100 jobs a submission; mitigation happens on this side."""
-        return Capabilities(
-            EvidenceClass.EMULATOR,
-            DEVICES[self.device].qubits,
-            QAOA,
-            metered=True,
-            tier="emulator",
-            remote=True,
-            leaves_machine=not self._local,
-            settling_seconds=2.0,
-            idempotent=True,
-            batch=100,
-            mitigation=("readout", "postselect"),
-        )
+        if self._can is None:
+            self._can = Capabilities(
+                EvidenceClass.EMULATOR,
+                DEVICES[self.device].qubits,
+                QAOA,
+                metered=True,
+                tier="emulator",
+                remote=True,
+                leaves_machine=not self._local,
+                settling_seconds=2.0,
+                idempotent=True,
+                batch=100,
+                mitigation=("readout", "postselect"),
+            )
+        return self._can
 
     def version(self) -> str:
         """The service ships with the product and has its version."""
@@ -140,7 +140,7 @@ class Emulator(QuantumBackend):
         except BackendError:
             queue, calibration = 0.0, None
         algorithm, shots = envelope.algorithm, envelope.algorithm.shots
-        circuit = _worst(envelope.payload_variables, algorithm.depth, algorithm.compilation, self.device, calibration)
+        circuit = worst(envelope.payload_variables, algorithm.depth, algorithm.compilation, self.device, calibration)
         return Estimate(
             queue_seconds=queue,
             execution_seconds=_SECONDS[0] + _SECONDS[1] * circuit.two_qubit_gates,
@@ -164,7 +164,7 @@ class Emulator(QuantumBackend):
         Raises:
             BackendError: transient when nobody knows whether it arrived.
         """
-        job = self._job(envelope, _Problem(envelope, payload), key)
+        job = self._job(envelope, Problem(envelope, payload), key)
         answer = self._client.call("POST", "/jobs", job, {"Idempotency-Key": key})
         return JobHandle(self.name, _id(answer), key)
 
@@ -172,11 +172,11 @@ class Emulator(QuantumBackend):
         """One POST for all that can be prepared."""
         answers: list[JobHandle | BackendError | None] = []
         ready: list[dict[str, Any]] = []
-        problems: dict[int, _Problem] = {}
+        problems: dict[int, Problem] = {}
         for envelope, payload, key in jobs:
             try:
                 if id(payload) not in problems:
-                    problems[id(payload)] = _Problem(envelope, payload)
+                    problems[id(payload)] = Problem(envelope, payload)
                 ready.append(self._job(envelope, problems[id(payload)], key))
                 answers.append(None)
             except BackendError as error:
@@ -184,7 +184,7 @@ class Emulator(QuantumBackend):
             except Exception as error:
                 # a defect of this job, which has not left; the others go
                 answers.append(BackendError(str(presentable(error)), FailureClass.INTERNAL))
-        entries = self._client.call("POST", "/jobs", ready).get("jobs") if ready else []
+        entries = self._client.call("POST", "/jobs", folded(ready)).get("jobs") if ready else []
         if not isinstance(entries, list) or len(entries) != len(ready):
             raise strange("a submission")
         given = iter(zip(ready, entries, strict=True))
@@ -195,7 +195,7 @@ class Emulator(QuantumBackend):
             return refused(int(refusal["status"]), str(refusal["message"]))
         return JobHandle(self.name, _id(entry), job["idempotency_key"])
 
-    def _job(self, envelope: JobEnvelope, problem: _Problem, key: str) -> dict[str, Any]:
+    def _job(self, envelope: JobEnvelope, problem: Problem, key: str) -> dict[str, Any]:
         """The document to send; made once per key, so that a retry neither tunes nor compiles again."""
         from resources.circuits.device import tune
 
@@ -215,7 +215,7 @@ class Emulator(QuantumBackend):
             # the job itself has not left
             error.not_sent = True
             raise
-        circuit, program, compiled_for = _fitted(ising.structure(algorithm.depth), algorithm.compilation, calibration)
+        circuit, program, compiled_for = fitted(ising.structure(algorithm.depth), algorithm.compilation, calibration)
         row = ising.angles(angles.gammas[None], angles.betas[None])[0]
         job = {
             "idempotency_key": key,
@@ -390,53 +390,8 @@ class Emulator(QuantumBackend):
         return self._said[1]
 
 
-@dataclass(eq=False)
-class _Problem:
-    """A payload, and what every job that asks for it needs of it."""
-
-    envelope: JobEnvelope
-    payload: Payload
-
-    @cached_property
-    def ising(self) -> Ising:
-        return Ising.from_bqm(model_of(self.envelope, self.payload))
-
-    @cached_property
-    def terms(self) -> dict[str, Any]:
-        model = model_of(self.envelope, self.payload)
-        return {
-            "linear": [model.get_linear(i) for i in range(model.num_variables)],
-            "quadratic": [[i, j, value] for (i, j), value in model.quadratic.items()],
-            "offset": float(model.offset),
-        }
-
-
 def _id(document: Any) -> str:
     identifier = document.get("id") if isinstance(document, dict) else None
     if not isinstance(identifier, str):
         raise strange("a submission")
     return identifier
-
-
-@lru_cache(maxsize=64)
-def _fitted(structure: Structure, compilation: Compilation, calibration: str) -> tuple[Prepared, str, str]:
-    """The circuit fitted to the device of this calibration document, its program and the calibration's id: once for
-    all its jobs."""
-    from resources.circuits.device import prepare
-
-    circuit = prepare(structure, compilation, _backend_of(calibration))
-    return circuit, as_qpy(circuit.circuit), json.loads(calibration)["calibration_id"]
-
-
-@lru_cache(maxsize=64)
-def _worst(variables: int, depth: int, compilation: Compilation, device: str, calibration: str | None) -> Prepared:
-    """The complete graph's circuit, fitted to the device of this calibration document or, without one, as it came."""
-    from resources.circuits.device import prepare
-
-    backend = emulated_backend(device, 0) if calibration is None else _backend_of(calibration)
-    return prepare(Structure.complete(variables, depth), compilation, backend)
-
-
-@lru_cache(maxsize=8)
-def _backend_of(calibration: str) -> BackendV2:
-    return backend_of(json.loads(calibration))

@@ -10,7 +10,7 @@ import hmac
 import json
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -205,7 +205,7 @@ class Service:
         return calibration_of(name, number) | {"time": datetime.fromtimestamp(at, UTC).isoformat()}
 
     async def _submit(self, request: Request, fault: FaultRule | None) -> Response:
-        document = await body_of(request)
+        document = _unfolded(await body_of(request))
         if fault is not None and fault.fault == "maintenance":
             for entry in document if isinstance(document, list) else [document]:
                 if isinstance(entry, dict) and entry.get("device") in DEVICES:
@@ -231,9 +231,11 @@ class Service:
     def _accept(self, documents: list[Any]) -> list[dict[str, Any] | Refused]:
         """One answer per entry; what is good is kept in one transaction."""
         checked: list[NewJob | Refused] = []
+        now = time.time()
+        away = {name: self.store.device(name).maintenance_until - now for name in DEVICES}
         for document in documents:
             try:
-                checked.append(self._checked(document))
+                checked.append(_checked(document, away))
             except Refused as refused:
                 checked.append(refused)
         ids = iter(self.store.add([job for job in checked if isinstance(job, NewJob)], self.queue_seconds))
@@ -241,30 +243,6 @@ class Service:
         return [
             {"id": next(ids), "key": job.key, "status": "queued"} if isinstance(job, NewJob) else job for job in checked
         ]
-
-    def _checked(self, document: Any) -> NewJob:
-        try:
-            job = _SUBMISSION.validate_python(document)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise Refused(422, "invalid_job", f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        if job.device not in DEVICES:
-            raise Refused(404, "no_such_device", f"there is no device {job.device!r}")
-        away = self.store.device(job.device).maintenance_until - time.time()
-        if away > 0:
-            raise Refused(423, "maintenance", f"{job.device} is in maintenance", max(away, _SHORTEST_WAIT))
-        try:
-            for circuit in job.circuits:
-                check_circuit(job.device, circuit.format, circuit.program, circuit.bindings)
-        except CircuitError as error:
-            raise Refused(422, "invalid_circuit", str(error)) from None
-        circuits = tuple(
-            (c.format, c.program, digest_of_program(c.format, c.program), c.bindings) for c in job.circuits
-        )
-        return NewJob(
-            *(job.idempotency_key, job.device, circuits, job.shots, job.seed, job.priority),
-            *(tuple(job.tags), job.metadata),
-        )
 
     async def _find(self, request: Request, fault: FaultRule | None) -> Response:
         tag = request.query_params.get("tag")
@@ -356,3 +334,42 @@ class Service:
 
     async def _executions(self, request: Request) -> Response:
         return JSONResponse({"executions": self.store.executions()})
+
+
+def _unfolded(document: Any) -> Any:
+    """A submission whose circuits name their programs by position, as the list of its jobs."""
+    if not isinstance(document, dict) or "jobs" not in document:
+        return document
+    jobs, programs = document["jobs"], document.get("programs")
+    if not isinstance(jobs, list) or not isinstance(programs, list):
+        raise Refused(422, "invalid_job", 'send {"programs": [...], "jobs": [...]}')
+    for job in jobs:
+        circuits = job.get("circuits") if isinstance(job, dict) else None
+        for circuit in circuits if isinstance(circuits, list) else ():
+            number = circuit.get("program") if isinstance(circuit, dict) else None
+            if type(number) is int and 0 <= number < len(programs):
+                circuit["program"] = programs[number]
+    return jobs
+
+
+def _checked(document: Any, away: Mapping[str, float]) -> NewJob:
+    """A job as it may be kept; ``away``: seconds for which each device is in maintenance."""
+    try:
+        job = _SUBMISSION.validate_python(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise Refused(422, "invalid_job", f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if job.device not in DEVICES:
+        raise Refused(404, "no_such_device", f"there is no device {job.device!r}")
+    if away[job.device] > 0:
+        raise Refused(423, "maintenance", f"{job.device} is in maintenance", max(away[job.device], _SHORTEST_WAIT))
+    try:
+        for circuit in job.circuits:
+            check_circuit(job.device, circuit.format, circuit.program, circuit.bindings)
+    except CircuitError as error:
+        raise Refused(422, "invalid_circuit", str(error)) from None
+    circuits = tuple((c.format, c.program, digest_of_program(c.format, c.program), c.bindings) for c in job.circuits)
+    return NewJob(
+        *(job.idempotency_key, job.device, circuits, job.shots, job.seed, job.priority),
+        *(tuple(job.tags), job.metadata),
+    )

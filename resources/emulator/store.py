@@ -126,7 +126,7 @@ class Store:
         Args:
             queue_seconds: each waits at least so long.
         """
-        ids, now = [], time.time()
+        ids, now, circuits = list[str](), time.time(), dict[str, tuple[str, str, str]]()
         with self._transaction() as db:
             (arrival,) = db.execute("SELECT coalesce(max(arrival), 0) FROM jobs").fetchone()
             for offset, job in enumerate(jobs, start=1):
@@ -135,10 +135,7 @@ class Store:
                     ids.append(known["id"])
                     continue
                 identifier = f"job-{uuid.uuid4().hex[:20]}"
-                db.executemany(
-                    "INSERT OR IGNORE INTO circuits VALUES (?, ?, ?)",
-                    [(digest, kind, program) for kind, program, digest, _ in job.circuits],
-                )
+                circuits |= {digest: (digest, kind, program) for kind, program, digest, _ in job.circuits}
                 db.execute(
                     "INSERT INTO jobs (id, key, device, circuits, shots, seed, priority, metadata, state, arrival,"
                     " created_at, due_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)",
@@ -151,6 +148,7 @@ class Store:
                 )
                 db.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?)", [(tag, identifier) for tag in job.tags])
                 ids.append(identifier)
+            db.executemany("INSERT OR IGNORE INTO circuits VALUES (?, ?, ?)", circuits.values())
         return ids
 
     def job(self, identifier: str) -> sqlite3.Row | None:
