@@ -1,4 +1,4 @@
-"""Fixtures for the tests of faults: jobs that are out are looked at when the test says so."""
+"""Fixtures for the tests of faults: both kinds of ledger; jobs that are out are looked at when the test says so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from resources import sending
+
+
+@pytest.fixture
+def either(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every system of the test, in other processes too, is on this ledger: once SQLite, once PostgreSQL."""
+    monkeypatch.setenv("HYBRID_LEDGER", ledger_url)
+    return ledger_url
 
 
 @pytest.fixture(autouse=True)

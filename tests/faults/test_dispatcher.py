@@ -228,7 +228,7 @@ class System:
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> System:
+def system(tmp_path: Path, either: str) -> System:
     return System(tmp_path)
 
 

@@ -24,7 +24,6 @@ from resources.ledger_tables import JOBS
 from resources.money import month_of
 from resources.policy import Approval, BreakerPolicy, Budget, CachePolicy, Policy
 from tests.faults.test_dispatcher import PROJECT, System
-from tests.faults.test_review import either as either
 from tests.faults.test_review import until_ended
 
 NO_CACHE = CachePolicy(window_seconds=0)
