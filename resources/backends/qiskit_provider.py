@@ -1,7 +1,8 @@
 """Any Qiskit provider with a ``BackendV2`` (IonQ, AQT, Alice & Bob …), through Qiskit's ``BackendSamplerV2``.
 
 Here: the provider named by the environment, the life cycle of its jobs. Not here: the plan of a job and the result
-document (``trip``), or providers with a sampler of their own (``ibm``).
+document (``trip``, ``program_trip``), circuits and bits on the wire (``qiskit_sampler``), or providers with a sampler
+of their own (``ibm``).
 
 Settings: ``HYBRID_QISKIT_PROVIDER`` (``module:Class``), ``HYBRID_QISKIT_BACKEND`` (the device's name),
 ``HYBRID_QISKIT_TOKEN`` (given to the class as ``token``), ``HYBRID_QISKIT_OPTIONS`` (JSON object of further arguments)
@@ -15,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -22,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resources.backends import notes, trip
+from resources.backends import notes, qiskit_sampler, trip
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
-from resources.circuits.device import worst_case
-from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult
+from resources.backends.program_trip import answer_program, plan_program
+from resources.circuits.device import Prepared, Routed, estimate_program, worst_case
+from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass, InputError, causes, never_connected, redacted
 
 if TYPE_CHECKING:
@@ -58,10 +61,6 @@ _CLASS_OF_STATUS = {
 _REFUSED = (FailureClass.CAPABILITY, FailureClass.SATURATION)
 
 
-class _Sent(Exception):
-    """Ends the sampler's thread once the provider has the job: nobody waits for the result in this process."""
-
-
 @dataclass
 class QiskitProvider(QuantumBackend):
     """A device of the provider that the environment names.
@@ -87,7 +86,8 @@ class QiskitProvider(QuantumBackend):
         return Capabilities(
             evidence,
             MOST_QUBITS,
-            QAOA,
+            (*QAOA, PAULI),
+            KINDS,
             metered=evidence is EvidenceClass.HARDWARE,
             tier=evidence.value,
             remote=True,
@@ -111,33 +111,58 @@ class QiskitProvider(QuantumBackend):
         return None
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """The complete graph as compiled for the device; time is ``SHOT_SECONDS`` a shot, the queue is not known."""
-        algorithm = envelope.algorithm
-        worst = worst_case(envelope.payload_variables, algorithm, self._device())
+        """The complete graph as compiled for the device, or the worst case of a program; time is ``SHOT_SECONDS`` a
+        shot, the queue is not known."""
+        algorithm, device = envelope.algorithm, self._device()
+        worst: Prepared | Routed
+        if envelope.kind == "sample":
+            worst, circuits = worst_case(envelope.payload_variables, algorithm, device), 1
+        else:
+            # where every pair is coupled, none is further apart than the two qubits of a line of two
+            qubits = min(2, envelope.payload_variables) if device.coupling_map is None else envelope.payload_variables
+            worst = estimate_program("line", qubits, envelope.program)
+            circuits = envelope.program.circuits
         return Estimate(
             queue_seconds=0.0,
-            execution_seconds=algorithm.shots * SHOT_SECONDS,
+            execution_seconds=circuits * algorithm.shots * SHOT_SECONDS,
             cost=0.0,
             two_qubit_gates=worst.two_qubit_gates,
             depth=worst.depth,
             logical_two_qubit_gates=worst.logical_two_qubit_gates,
             logical_depth=worst.logical_depth,
-            coupling_map=worst.calibration["device"],
+            coupling_map=device.name or type(device).__name__,
         )
 
     def submit(self, envelope: JobEnvelope, payload: Payload, key: str) -> JobHandle:
-        """Send the job, unless this key's job is known; returns when the provider has it."""
+        """Send the job, unless this key's job is known; returns when the provider has it.
+
+        Raises:
+            BackendError: class ``capability``, when a program has more circuits than the device takes in one job.
+        """
         self.check(envelope)
         known = (notes.read(key) or {}).get("job_id")
         if known is not None:
             return JobHandle(self.name, known, key)
         device = self._device()
-        planned = trip.plan(envelope, payload, device)
-        note = {"record": planned.record, "shots": envelope.algorithm.shots}
+        record, circuits = _planned(envelope, payload, device)
+        if device.max_circuits is not None and len(circuits) > device.max_circuits:
+            raise BackendError(
+                f"device {device.name} takes {device.max_circuits} circuits a job, this one has {len(circuits)}",
+                FailureClass.CAPABILITY,
+                not_sent=True,
+            )
+        note = {
+            "record": record,
+            "shots": envelope.algorithm.shots,
+            "circuits": len(circuits),
+            "qubits": envelope.payload_variables,
+        }
         notes.write(key, note)
-        seed = int(np.random.default_rng([envelope.algorithm.seed, 1]).integers(2**31 - 1))
+        shots, seed = envelope.algorithm.shots, None
+        if _is_simulator(device) or _evidence() is not EvidenceClass.HARDWARE:
+            seed = int(np.random.default_rng([envelope.algorithm.seed, 1]).integers(2**31 - 1))
         try:
-            job = _sent(device, planned.circuit, envelope.algorithm.shots, seed)
+            job = _calling("sending a job", lambda: qiskit_sampler.send(device, circuits, shots, seed))
         except BackendError as error:
             if error.failure_class in _REFUSED or error.not_sent:
                 notes.remove(key)
@@ -181,12 +206,13 @@ class QiskitProvider(QuantumBackend):
         if note is None:
             raise BackendError(f"backend {self.name} has no note of job {handle.provider_id}", FailureClass.BACKEND)
         device, record = self._device(), note["record"]
-        bits = _read(device, job, record["result"]["width"], note["shots"])
+        found = _calling("fetching a result", job.result)
+        size = note["circuits"], note["qubits"], note["shots"]
+        bits = _calling("reading a result", lambda: qiskit_sampler.read(device, found, *size))
+        answer = partial(answer_program, record, bits) if "reading" in record else partial(trip.answer, record, bits[0])
         evidence = EvidenceClass.SIMULATOR if _is_simulator(device) else _evidence()
         provider = os.environ[_PREFIX + "PROVIDER"].partition(":")[0].partition(".")[0]
-        self._results[handle.provider_id] = trip.answer(
-            record,
-            bits,
+        self._results[handle.provider_id] = answer(
             backend=self.name,
             version=f"{device.name} {device.backend_version or ''}".strip(),
             sdk_versions={"qiskit": version("qiskit"), provider: _version_of(provider)},
@@ -234,6 +260,15 @@ class QiskitProvider(QuantumBackend):
                     raise BackendError(problem, FailureClass.CAPABILITY, not_sent=True)
                 self._opened = _open()
             return self._opened[1]
+
+
+def _planned(envelope: JobEnvelope, payload: Payload, device: BackendV2) -> tuple[dict[str, Any], list[QuantumCircuit]]:
+    """What the answer needs, and the compiled circuits with their angles."""
+    if envelope.kind == "sample":
+        one = trip.plan(envelope, payload, device)
+        return one.record, [one.circuit]
+    planned = plan_program(envelope, payload, device)
+    return planned.record, planned.circuits
 
 
 def _evidence() -> EvidenceClass:
@@ -309,65 +344,6 @@ def _is_of_the_network(error: BaseException) -> bool:
         or type(one).__module__.partition(".")[0] in ("requests", "urllib3", "httpx", "httpcore")
         for one in causes(error)
     )
-
-
-def _relay(device: BackendV2, run: Callable[..., Any]) -> BackendV2:
-    """A ``BackendV2`` like ``device`` whose ``run`` is another: between the sampler and the provider's job."""
-    from qiskit.providers import BackendV2, Options
-
-    class Relay(BackendV2):
-        target = property(lambda self: device.target)
-        max_circuits = property(lambda self: device.max_circuits)
-
-        @classmethod
-        def _default_options(cls) -> Options:
-            return Options()
-
-        def run(self, run_input: Any, **options: Any) -> Any:
-            return run(run_input, **options)
-
-    return Relay(name=device.name)
-
-
-def _sent(device: BackendV2, circuit: QuantumCircuit, shots: int, seed: int) -> Any:
-    """The provider's job, as ``BackendSamplerV2`` asks for it; returns as soon as the provider has it."""
-    from qiskit.primitives import BackendSamplerV2
-
-    jobs: list[Any] = []
-
-    def run(circuits: Any, **options: Any) -> Any:
-        # a device takes no seed
-        simulated = _is_simulator(device) or _evidence() is not EvidenceClass.HARDWARE
-        kept = {name: value for name, value in options.items() if name != "seed_simulator" or simulated}
-        jobs.append(device.run(circuits, **kept))
-        raise _Sent
-
-    sampler = BackendSamplerV2(backend=_relay(device, run), options={"seed_simulator": seed})
-
-    def ask() -> None:
-        try:
-            sampler.run([circuit], shots=shots).result()
-        except _Sent:
-            return
-
-    _calling("sending a job", ask)
-    return jobs[0]
-
-
-def _read(device: BackendV2, job: Any, variables: int, shots: int) -> np.ndarray:
-    """The bits of a finished job, int8, shape ``(shots, n)``, as ``BackendSamplerV2`` reads the provider's answer."""
-    from qiskit import QuantumCircuit
-    from qiskit.primitives import BackendSamplerV2
-
-    like = QuantumCircuit(variables, variables)
-    sampler = BackendSamplerV2(backend=_relay(device, lambda circuits, **options: job))
-    answer = _calling("fetching a result", lambda: sampler.run([like], shots=shots).result())
-    bits: np.ndarray = answer[0].data.c.to_bool_array(order="little").astype(np.int8)
-    if bits.shape != (shots, variables):
-        raise BackendError(
-            f"the Qiskit provider answered {bits.shape} bits, asked were {(shots, variables)}", FailureClass.BACKEND
-        )
-    return bits
 
 
 def _is_simulator(device: BackendV2) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from resources.backends import notes
 from resources.backends.base import JobHandle, ProviderStatus
 from resources.backends.conformance import BackendConformance, asymmetric_problem, envelope_for
+from resources.backends.conformance_programs import asymmetric_program, exact_values, program_envelope
 from resources.backends.qiskit_provider import QiskitProvider
-from resources.envelope import Algorithm, EvidenceClass, JobResult, Mitigation
+from resources.circuits.pauli import Kind, PauliProgram
+from resources.envelope import PAULI, Algorithm, EvidenceClass, JobEnvelope, JobResult, Mitigation
 from resources.failures import BackendError, FailureClass, InputError
 
 SECRET = "0123456789-secret"
@@ -239,3 +244,91 @@ def test_a_status_word_nobody_knows_is_unknown() -> None:
     finished(backend, handle)
     Vendor.jobs[handle.provider_id].status = lambda: "SLEEPING"
     assert backend.status(handle) is ProviderStatus.UNKNOWN
+
+
+# --- estimate and kernel jobs -----------------------------------------------------------------------------------------
+
+
+def program_job(kind: Kind, **settings: Any) -> tuple[PauliProgram, JobEnvelope]:
+    program = asymmetric_program(kind)
+    algorithm = Algorithm(name=PAULI, shots=1000, seed=3, **settings)
+    return program, program_envelope(QiskitProvider(), program, kind, algorithm)
+
+
+@pytest.mark.parametrize(("kind", "circuits"), [("estimate", 12), ("kernel", 3)])
+def test_all_circuits_of_a_program_are_one_job_that_another_process_reads(kind: Kind, circuits: int) -> None:
+    program, envelope = program_job(kind)
+    assert envelope.program.circuits == circuits
+    before = Vendor.runs
+    handle = QiskitProvider().submit(envelope, program, "key")
+    assert Vendor.runs == before + 1
+    result = finished(QiskitProvider(), handle)
+    assert (result.circuits, result.shots) == (circuits, 1000 * circuits)
+    values, errors = np.array(result.values), np.array(result.standard_errors)
+    assert (np.abs(values - exact_values(program, kind)) <= 5 * errors + 1e-9).all()
+
+
+def test_values_are_corrected_for_the_read_out_errors_of_the_target() -> None:
+    program, envelope = program_job("estimate", mitigation=Mitigation(readout=True))
+    backend = QiskitProvider()
+    result = finished(backend, backend.submit(envelope, program, "key"))
+    # the machine reads out perfectly, its target says that it does not: the correction overshoots
+    raw, corrected = np.array(result.raw_values), np.array(result.values)
+    assert raw.shape == corrected.shape == (3, 2)
+    assert (np.abs(raw - corrected) > 1e-4).any()
+    assert (np.array(result.standard_errors) > 0).all()
+
+
+@pytest.mark.parametrize(("most", "refused"), [(11, True), (12, False)])
+def test_more_circuits_than_the_device_takes_are_refused_before_they_are_sent(
+    monkeypatch: pytest.MonkeyPatch, most: int, refused: bool
+) -> None:
+    original = Vendor.get_backend
+
+    def small(self: Vendor, name: str) -> Any:
+        device = original(self, name)
+        type(device).max_circuits = most
+        return device
+
+    monkeypatch.setattr(Vendor, "get_backend", small)
+    (program, envelope), before = program_job("estimate"), Vendor.runs
+    if not refused:
+        QiskitProvider().submit(envelope, program, "key")
+        return
+    with pytest.raises(BackendError, match="takes 11 circuits a job, this one has 12") as caught:
+        QiskitProvider().submit(envelope, program, "key")
+    assert (caught.value.failure_class, caught.value.not_sent) == (FailureClass.CAPABILITY, True)
+    assert Vendor.runs == before
+    assert QiskitProvider().find("key") is None
+
+
+def without_a_circuit(result: Any) -> None:
+    result.results.pop()
+
+
+def without_a_shot(result: Any) -> None:
+    result.results[1].data.memory.pop()
+
+
+def without_single_shots(result: Any) -> None:
+    # the sampler alone would read zeros
+    del result.results[1].data.memory
+
+
+def with_words(result: Any) -> None:
+    result.results[1].data.memory[0] = "nonsense"
+
+
+@pytest.mark.parametrize("spoil", [without_a_circuit, without_a_shot, without_single_shots, with_words])
+def test_a_spoilt_answer_is_noticed(spoil: Callable[[Any], None]) -> None:
+    program, envelope = program_job("kernel")
+    backend = QiskitProvider()
+    handle = backend.submit(envelope, program, "key")
+    finished(QiskitProvider(), handle)
+    vendors = Vendor.jobs[handle.provider_id]
+    answer = copy.deepcopy(vendors.result())
+    spoil(answer)
+    vendors.result = lambda: answer
+    with pytest.raises(BackendError) as caught:
+        backend.result(handle)
+    assert caught.value.failure_class is FailureClass.BACKEND
