@@ -26,7 +26,7 @@ from resources.ledger import Job, result_of
 
 #: Newest events exported per asset and per check; older ones stay in Dagster's own log.
 NEWEST = 5000
-TABLES = ("control_jobs", "control_job_events", "control_materializations", "control_audit")
+TABLES = ("control_jobs", "control_job_events", "control_values", "control_materializations", "control_audit")
 #: What a result says that is stored as a number of the job, under the same name.
 MEASURED = (
     "shots",
@@ -70,6 +70,7 @@ class Moment:
     metadata={
         "jobs": column_schema("control_jobs"),
         "job events": column_schema("control_job_events"),
+        "values": column_schema("control_values"),
         "materializations": column_schema("control_materializations"),
         "audit log": column_schema("control_audit"),
     },
@@ -79,10 +80,11 @@ def control_snapshot(
 ) -> dg.MaterializeResult:
     """Export ledger, audit log and event log."""
     now = moment(dispatcher.audit)
-    jobs, unreadable = job_rows(now.jobs, dispatcher.artifacts)
+    jobs, values, unreadable = job_rows(now.jobs, dispatcher.artifacts)
     rows = {
         "control_jobs": jobs,
         "control_job_events": now.events,
+        "control_values": values,
         "control_materializations": [*materializations(context.instance), *checks(context.instance)],
         "control_audit": audit_rows(now.audit, {row for row, _ in now.findings}),
     }
@@ -109,9 +111,12 @@ def moment(log: AuditLog) -> Moment:
         return Moment(*log.ledger.snapshot(tx=tx), log.rows(tx=tx), log.findings(tx=tx))
 
 
-def job_rows(jobs: list[Job], artifacts: ArtifactStore) -> tuple[list[dict[str, Any]], list[str]]:
-    """Jobs with their results, and what is wrong with results that cannot be read: one must not hold up all others."""
-    rows, unreadable = [], []
+def job_rows(jobs: list[Job], artifacts: ArtifactStore) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Jobs with their results, the values of those that have some, and what is wrong with results that cannot be read:
+    one must not hold up all others."""
+    rows: list[dict[str, Any]] = []
+    values: list[dict[str, Any]] = []
+    unreadable: list[str] = []
     # one result at a time: together they would be large
     for job in jobs:
         result = None
@@ -121,7 +126,25 @@ def job_rows(jobs: list[Job], artifacts: ArtifactStore) -> tuple[list[dict[str, 
             except InvariantError as error:
                 unreadable.append(f"{job.job_id}: {error}")
         rows.append(job_row(job, result))
-    return rows, unreadable
+        values += value_rows(job, result) if result else []
+    return rows, values, unreadable
+
+
+def value_rows(job: Job, result: JobResult) -> list[dict[str, Any]]:
+    """The values of an estimate or kernel job, one row each."""
+    return [
+        {
+            "job_id": job.job_id,
+            "row_index": i,
+            "column_index": j,
+            "value": value,
+            "standard_error": result.standard_errors[i][j],
+            "raw_value": result.raw_values[i][j] if result.raw_values else None,
+            "post_processing": str(result.post_processing),
+        }
+        for i, row in enumerate(result.values)
+        for j, value in enumerate(row)
+    ]
 
 
 def job_row(job: Job, result: JobResult | None) -> dict[str, Any]:

@@ -33,6 +33,7 @@ TABLES: dict[str, DataFrameSchema] = {
         stages.decisions,
         control.control_jobs,
         control.control_job_events,
+        control.control_values,
         control.control_materializations,
         control.control_audit,
     )

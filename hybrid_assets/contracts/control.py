@@ -9,7 +9,7 @@ from __future__ import annotations
 from pandera.pandas import Column, DataFrameSchema
 
 from hybrid_assets.contracts.columns import flag, integer, json_text, moment, real, share, text
-from hybrid_assets.contracts.stages import EVIDENCE
+from hybrid_assets.contracts.stages import EVIDENCE, POST_PROCESSING
 
 TRUTH = ("true", "false")
 
@@ -91,6 +91,21 @@ control_job_events = _snapshot(
         "state": text("State that was reached."),
         "at": moment("When."),
         "detail": text("What happened."),
+    },
+)
+
+control_values = _snapshot(
+    "control_values",
+    "Expectation values and overlaps of estimate and kernel jobs.",
+    ["job_id", "row_index", "column_index"],
+    {
+        "job_id": text("The job's id in the ledger."),
+        "row_index": integer("Row of the program, from 0.", at_least=0),
+        "column_index": integer("Observable, or the row it is compared with, from 0.", at_least=0),
+        "value": real("Expectation value, or overlap of the two states."),
+        "standard_error": real("Standard error of the value, from the scatter of the shots alone.", at_least=0.0),
+        "raw_value": real("Value before read-out mitigation; null without any.", nullable=True),
+        "post_processing": text("What was done to the value classically.", one_of=POST_PROCESSING),
     },
 )
 

@@ -20,10 +20,10 @@ from tests.rows import NOW, rows
 
 MARTS = {
     "leaderboard", "decisions", "samples", "candidates", "baselines", "comparisons", "jobs", "lineage", "audit_log",
-    "trajectories",
+    "trajectories", "measurements",
 }  # fmt: skip
 #: They hide nothing: blocked instances are in them too.
-WHOLE = {"jobs", "audit_log"}
+WHOLE = {"jobs", "audit_log", "measurements"}
 LEADERBOARD = [
     "instance",
     "family",

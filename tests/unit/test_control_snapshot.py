@@ -52,8 +52,8 @@ def succeeded(ledger: Ledger, artifacts: ArtifactStore, **changes: Any) -> Job:
 def test_a_job_has_its_results_numbers_and_its_own(ledger_url: str, tmp_path: Path) -> None:
     ledger, artifacts = Ledger(ledger_url), ArtifactStore(tmp_path)
     job = succeeded(ledger, artifacts, **NOISY)
-    found, unreadable = job_rows([job], artifacts)
-    assert unreadable == []
+    found, values, unreadable = job_rows([job], artifacts)
+    assert (values, unreadable) == ([], [])
     (row,) = frame_of("control_jobs", found).to_dict("records")
     for name, value in NOISY.items():
         if name in ("layout", "calibration"):
@@ -76,6 +76,16 @@ def test_a_job_without_a_result_has_the_ledgers_numbers(ledger_url: str, tmp_pat
     assert (row["success_probability"] != row["success_probability"], row["noise_dominated"]) == (True, False)
 
 
+def test_values_are_rows_with_their_errors(ledger_url: str, tmp_path: Path) -> None:
+    ledger, artifacts = Ledger(ledger_url), ArtifactStore(tmp_path)
+    tables = {"values": ((0.5, -1.0),), "standard_errors": ((0.1, 0.0),), "raw_values": ((0.4, -0.9),)}
+    job = succeeded(ledger, artifacts, samples=(), post_processing="mitigated", **tables)
+    first, second = frame_of("control_values", job_rows([job], artifacts)[1]).to_dict("records")
+    assert (first["job_id"], first["row_index"], first["column_index"]) == (job.job_id, 0, 0)
+    assert (first["value"], first["standard_error"], first["raw_value"]) == (0.5, 0.1, 0.4)
+    assert (second["column_index"], second["value"], second["post_processing"]) == (1, -1.0, "mitigated")
+
+
 def test_one_damaged_result_does_not_hold_up_the_others(ledger_url: str, tmp_path: Path) -> None:
     ledger, artifacts = Ledger(ledger_url), ArtifactStore(tmp_path)
     good = succeeded(ledger, artifacts)
@@ -83,7 +93,7 @@ def test_one_damaged_result_does_not_hold_up_the_others(ledger_url: str, tmp_pat
     gone = ledger.touch(other.job_id, result_ref=digest_of("gone"))
     # the result of another job
     foreign = ledger.touch(ledger.intend(envelope(repetition=2)).job_id, result_ref=good.result_ref)
-    found, unreadable = job_rows([good, gone, foreign], artifacts)
+    found, _, unreadable = job_rows([good, gone, foreign], artifacts)
     assert [(row["job_id"], row["width"]) for row in found] == [
         (good.job_id, 2.0), (gone.job_id, None), (foreign.job_id, None)
     ]  # fmt: skip
