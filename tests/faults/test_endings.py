@@ -167,7 +167,7 @@ def test_not_there_is_believed_only_so_long_after_the_sender_was_there(system: S
     for _ in range(2):
         assert system.look(envelope).state == "ambiguous"
     # there it is
-    payload = system.dispatcher.payload(envelope)
+    payload: Any = system.dispatcher.payload(envelope)
     system.main.submit(envelope, payload, system.ledger.job(job_id_of(envelope)).provider_key)
     assert system.look(envelope).provider_id is not None
     assert system.taken() == {"main": 1}
@@ -287,7 +287,7 @@ def test_what_cannot_be_prepared_for_the_emulator_keeps_nobody_else_from_going(m
     def prepared(envelope: JobEnvelope, payload: Any, key: str) -> dict[str, Any]:
         if key == "odd":
             raise KeyError("a defect")
-        return {"idempotency_key": key}
+        return {"idempotency_key": key, "circuits": []}
 
     monkeypatch.setattr(emulator, "_job", prepared)
     monkeypatch.setattr(
