@@ -1,8 +1,9 @@
 """The provider emulator's adapter: the asynchronous hardware path, on a machine of one's own.
 
 Here: the backend. Not here: the service and its HTTP client (``resources.emulator``), choosing angles and compiling
-(``resources.circuits.device``). A job is one trip: angles are found locally, the circuit is sampled there. Everything
-that ``result`` needs travels with the job as its metadata, because another process may ask.
+(``resources.circuits.device``), circuits and answers of estimate and kernel jobs (``emulator_programs``). A job is one
+trip: angles are found locally, circuits are sampled there. Everything that ``result`` needs travels with the job as its
+metadata, because another process may ask.
 """
 
 from __future__ import annotations
@@ -17,21 +18,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-import numpy as np
-
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend, package_version
+from resources.backends.emulator_programs import (
+    confusion_at,
+    program_parts,
+    program_result,
+    read_outs,
+    worst_program,
+)
 from resources.backends.emulator_submissions import Problem, fitted, folded, worst
 from resources.backends.readout import counted
 from resources.circuits.mitigation import declared_symmetry, mitigated_expectation, postselected
 from resources.emulator.client import Client, refused, strange
 from resources.emulator.devices import DEVICES
 from resources.emulator.running import LOOPBACK, LOOPBACK_TOKEN, PORT
-from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult, PostProcessing, Timings
+from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass, JobEnvelope, JobResult, PostProcessing, Timings
 from resources.failures import BackendError, FailureClass, InputError, presentable
 from resources.payloads import Payload, model_of
 
 if TYPE_CHECKING:
-    pass
+    from resources.circuits.device import Prepared, Routed
 
 DEFAULT_DEVICE = "line-8"
 #: What the service says, seconds, before it is asked again: its devices, and a device's calibration.
@@ -95,12 +101,13 @@ class Emulator(QuantumBackend):
         return urlsplit(self.url).hostname in LOOPBACK
 
     def capabilities(self) -> Capabilities:
-        """Both QAOA forms on the device's qubits, 100 jobs a submission; mitigation happens on this side."""
+        """QAOA and programs on the device's qubits, 100 jobs a submission; mitigation happens on this side."""
         if self._can is None:
             self._can = Capabilities(
                 EvidenceClass.EMULATOR,
                 DEVICES[self.device].qubits,
-                QAOA,
+                (*QAOA, PAULI),
+                KINDS,
                 metered=True,
                 tier="emulator",
                 remote=True,
@@ -131,20 +138,24 @@ class Emulator(QuantumBackend):
         return None
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """The complete graph as compiled for the device; queue as the service says, 0 when it does not say just
-        now."""
+        """The complete graph as compiled for the device, or the worst case of a program; queue as the service says, 0
+        when it does not say just now."""
         self.check(envelope)
         try:
             queue = float(self._devices()[self.device]["estimated_wait"])
             calibration = self._calibration_text()
         except BackendError:
             queue, calibration = 0.0, None
-        algorithm, shots = envelope.algorithm, envelope.algorithm.shots
-        circuit = worst(envelope.payload_variables, algorithm.depth, algorithm.compilation, self.device, calibration)
+        algorithm, qubits = envelope.algorithm, envelope.payload_variables
+        circuit: Prepared | Routed
+        if envelope.kind == "sample":
+            circuit, circuits = worst(qubits, algorithm.depth, algorithm.compilation, self.device, calibration), 1
+        else:
+            circuit, circuits = worst_program(self.device, qubits, envelope.program), envelope.program.circuits
         return Estimate(
             queue_seconds=queue,
-            execution_seconds=_SECONDS[0] + _SECONDS[1] * circuit.two_qubit_gates,
-            cost=self._cost(shots),
+            execution_seconds=circuits * (_SECONDS[0] + _SECONDS[1] * circuit.two_qubit_gates),
+            cost=self._cost(circuits * algorithm.shots),
             two_qubit_gates=circuit.two_qubit_gates,
             depth=circuit.depth,
             logical_two_qubit_gates=circuit.logical_two_qubit_gates,
@@ -197,61 +208,64 @@ class Emulator(QuantumBackend):
 
     def _job(self, envelope: JobEnvelope, problem: Problem, key: str) -> dict[str, Any]:
         """The document to send; made once per key, so that a retry neither tunes nor compiles again."""
-        from resources.circuits.device import tune
-
         self.check(envelope)
-        payload, ising = model_of(envelope, problem.payload), problem.ising
         with self._lock:
             if key in self._sent:
                 return self._sent[key]
-        algorithm, started = envelope.algorithm, time.perf_counter()
-        mitigation = algorithm.mitigation
-        symmetry = declared_symmetry(envelope.tags) if mitigation.postselect else None
-        angles = tune(payload, ising, algorithm, started + envelope.timeout.execution)
-        tuned = time.perf_counter()
-        try:
-            calibration = self._calibration_text()
-        except BackendError as error:
-            # the job itself has not left
-            error.not_sent = True
-            raise
-        circuit, program, compiled_for = fitted(ising.structure(algorithm.depth), algorithm.compilation, calibration)
-        row = ising.angles(angles.gammas[None], angles.betas[None])[0]
+        if envelope.kind == "sample":
+            circuits, metadata = self._sample_parts(envelope, problem)
+        else:
+            circuits, metadata = program_parts(envelope, problem.payload, self._calibration_to_send())
         job = {
             "idempotency_key": key,
             "device": self.device,
-            "circuits": [{"format": "qpy", "program": program, "bindings": [row.tolist()]}],
-            "shots": algorithm.shots,
-            "seed": algorithm.seed,
+            "circuits": circuits,
+            "shots": envelope.algorithm.shots,
+            "seed": envelope.algorithm.seed,
             "priority": envelope.priority,
             "tags": [key],
-            "metadata": {
-                "envelope_digest": envelope.digest,
-                "variables": payload.num_variables,
-                "shots": algorithm.shots,
-                **problem.terms,
-                "parameters": {"cvar_alpha": algorithm.cvar_alpha} | angles.record,
-                "tuning_shots": angles.shots,
-                "circuits": angles.circuits + 1,
-                "tuning_seconds": tuned - started,
-                "compile_seconds": time.perf_counter() - tuned,
-                "depth": circuit.depth,
-                "two_qubit_gates": circuit.two_qubit_gates,
-                "logical_depth": circuit.logical_depth,
-                "logical_two_qubit_gates": circuit.logical_two_qubit_gates,
-                "layout": list(circuit.layout),
-                "readout_mitigated_on": list(circuit.measured) if mitigation.readout else None,
-                "symmetry": symmetry,
-                "success_probability": circuit.success_probability,
-                "compiled_for": compiled_for,
-                "qiskit": package_version("qiskit"),
-            },
+            "metadata": metadata,
         }
         with self._lock:
             self._sent[key] = job
             if len(self._sent) > _KEPT:
                 self._sent.popitem(last=False)
         return job
+
+    def _sample_parts(self, envelope: JobEnvelope, problem: Problem) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Circuits and metadata of a sample job."""
+        from resources.circuits.device import tune
+
+        payload, ising = model_of(envelope, problem.payload), problem.ising
+        algorithm, started = envelope.algorithm, time.perf_counter()
+        mitigation = algorithm.mitigation
+        symmetry = declared_symmetry(envelope.tags) if mitigation.postselect else None
+        angles = tune(payload, ising, algorithm, started + envelope.timeout.execution)
+        tuned = time.perf_counter()
+        calibration = self._calibration_to_send()
+        circuit, program, compiled_for = fitted(ising.structure(algorithm.depth), algorithm.compilation, calibration)
+        row = ising.angles(angles.gammas[None], angles.betas[None])[0]
+        return [{"format": "qpy", "program": program, "bindings": [row.tolist()]}], {
+            "envelope_digest": envelope.digest,
+            "variables": payload.num_variables,
+            "shots": algorithm.shots,
+            **problem.terms,
+            "parameters": {"cvar_alpha": algorithm.cvar_alpha} | angles.record,
+            "tuning_shots": angles.shots,
+            "circuits": angles.circuits + 1,
+            "tuning_seconds": tuned - started,
+            "compile_seconds": time.perf_counter() - tuned,
+            "depth": circuit.depth,
+            "two_qubit_gates": circuit.two_qubit_gates,
+            "logical_depth": circuit.logical_depth,
+            "logical_two_qubit_gates": circuit.logical_two_qubit_gates,
+            "layout": list(circuit.layout),
+            "readout_mitigated_on": list(circuit.measured) if mitigation.readout else None,
+            "symmetry": symmetry,
+            "success_probability": circuit.success_probability,
+            "compiled_for": compiled_for,
+            "qiskit": package_version("qiskit"),
+        }
 
     def forget(self, handle: JobHandle) -> None:
         """The prepared submission goes."""
@@ -300,6 +314,8 @@ class Emulator(QuantumBackend):
         if answer.get("id") != handle.provider_id or handle.key not in (answer.get("tags") or ()):
             raise BackendError(f"backend {self.name} answered another job than {handle.provider_id}")
         try:
+            if "record" in answer["metadata"]:
+                return program_result(answer, self.name, self.version(), self._cost)
             return self._read(answer)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise BackendError(
@@ -311,25 +327,18 @@ class Emulator(QuantumBackend):
 
         note = answer["metadata"]
         ((counts,),) = answer["results"]
-        if sum(counts.values()) != note["shots"]:
-            raise ValueError("shots are missing")
-        # Qiskit's bit strings have clbit 0, the variable 0, last
-        distinct = np.array([[int(bit) for bit in reversed(text)] for text in counts], dtype=np.int8)
-        if distinct.shape[1] != note["variables"]:
-            raise ValueError("bits are missing")
+        bits = read_outs(counts, note["shots"], note["variables"])
         payload = dimod.BinaryQuadraticModel(
             dict(enumerate(note["linear"])),
             {(i, j): value for i, j, value in note["quadratic"]},
             note["offset"],
             dimod.BINARY,
         )
-        bits = np.repeat(distinct, list(counts.values()), axis=0)
         kept = bits if note["symmetry"] is None else postselected(bits, tuple(note["symmetry"]))
         mitigated = None
         if note["readout_mitigated_on"] is not None:
             # of all shots, by the calibration that they were taken with
-            errors = [answer["calibration"]["qubits"][qubit]["readout_error"] for qubit in note["readout_mitigated_on"]]
-            confusion = np.array([[[1.0 - error, error], [error, 1.0 - error]] for error in errors])
+            confusion = confusion_at(answer["calibration"], note["readout_mitigated_on"])
             mitigated = mitigated_expectation(payload, bits, confusion)
         timings = Timings(
             queue=answer["timings"]["queue"],
@@ -380,6 +389,14 @@ class Emulator(QuantumBackend):
             return {device["name"]: device for device in self._client.fresh("/devices", DEVICES_FRESH)["devices"]}
         except (KeyError, TypeError):
             raise strange("its devices") from None
+
+    def _calibration_to_send(self) -> str:
+        """As ``_calibration_text``; without it the job itself does not leave."""
+        try:
+            return self._calibration_text()
+        except BackendError as error:
+            error.not_sent = True
+            raise
 
     def _calibration_text(self) -> str:
         """The calibration to compile for, without its time: equal values need no new compilation."""

@@ -66,7 +66,7 @@ def fitted(structure: Structure, compilation: Compilation, calibration: str) -> 
     all its jobs."""
     from resources.circuits.device import prepare
 
-    circuit = prepare(structure, compilation, _backend_of(calibration))
+    circuit = prepare(structure, compilation, device_of(calibration))
     return circuit, as_qpy(circuit.circuit), json.loads(calibration)["calibration_id"]
 
 
@@ -75,10 +75,11 @@ def worst(variables: int, depth: int, compilation: Compilation, device: str, cal
     """The complete graph's circuit, fitted to the device of this calibration document or, without one, as it came."""
     from resources.circuits.device import prepare
 
-    backend = emulated_backend(device, 0) if calibration is None else _backend_of(calibration)
+    backend = emulated_backend(device, 0) if calibration is None else device_of(calibration)
     return prepare(Structure.complete(variables, depth), compilation, backend)
 
 
 @lru_cache(maxsize=8)
-def _backend_of(calibration: str) -> BackendV2:
+def device_of(calibration: str) -> BackendV2:
+    """The device of this calibration document, for the compiler."""
     return backend_of(json.loads(calibration))
