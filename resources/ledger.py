@@ -15,15 +15,14 @@ from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import ValidationError
 
 from resources import ledger_rows
 from resources.catalogue import Catalogue
 from resources.claims import is_alive, this_process
 from resources.database import Conflict, patient
-from resources.envelope import SCHEMA_VERSION, JobEnvelope, JobResult
+from resources.envelope import JobEnvelope
 from resources.failures import InvariantError
-from resources.ledger_statements import INTENT, PAPER, RECORD, WHOLE_INTENT, change, overwrite
+from resources.ledger_statements import INTENT, NEW, PAPER, RECORD, WHOLE_INTENT, change, overwrite
 from resources.ledger_tables import (
     ENVELOPES,
     EVENTS,
@@ -35,6 +34,7 @@ from resources.ledger_tables import (
     Move,
 )
 from resources.prepared import Prepared
+from resources.stored import envelope_of, result_of
 
 __all__ = ["Conflict", "Job", "Landing", "Ledger", "Move", "is_alive", "job_id_of", "result_of", "this_process"]
 
@@ -91,6 +91,9 @@ class Ledger(Catalogue):
         if len(papers) == 1:
             return [self._intended(tx, papers[digests[0]], rows[keys[0]], now)] * len(keys)
         with self.joined(tx) as tx:
+            if self.is_sqlite:
+                jobs = self._written(tx, papers, rows, now)
+                return [jobs[key] for key in keys]
             # sorted, so that two processes never wait for each other
             tx.execute(self.insert(ENVELOPES).on_conflict_do_nothing(), [papers[digest] for digest in sorted(papers)])
             new = tx.execute(
@@ -102,10 +105,20 @@ class Ledger(Catalogue):
                 jobs |= _by_key(tx, [key for key in rows if key not in jobs])
         return [jobs[key] for key in keys]
 
+    def _written(
+        self, tx: sa.Connection, papers: dict[str, dict[str, Any]], rows: dict[str, dict[str, Any]], now: datetime
+    ) -> dict[str, Job]:
+        """SQLite: the jobs of envelopes by key; what is there cannot change meanwhile, so the rest is new."""
+        PAPER.many(tx, [ledger_rows.as_paper(paper) for paper in papers.values()])
+        jobs = _by_key(tx, list(rows))
+        new = [row for key, row in rows.items() if key not in jobs]
+        NEW.many(tx, [ledger_rows.as_job(row) for row in new])
+        RECORD.many(tx, [ledger_rows.intended(row["job_id"], row["envelope_digest"], now) for row in new])
+        return jobs | {row["idempotency_key"]: Job(**row) for row in new}
+
     def _intended(self, tx: sa.Connection | None, paper: dict[str, Any], row: dict[str, Any], now: datetime) -> Job:
         """The one job of an envelope."""
-        values = {f"paper_{name}": value for name, value in paper.items()}
-        values |= {f"job_{name}": value for name, value in row.items()}
+        values = ledger_rows.as_paper(paper) | ledger_rows.as_job(row)
         first = ledger_rows.intended(row["job_id"], paper["digest"], now)
         with self.at_once() if tx is None else nullcontext(tx) as tx:
             if self.is_sqlite:
@@ -354,19 +367,7 @@ class Ledger(Catalogue):
             document = tx.execute(sa.select(ENVELOPES.c.document).filter_by(digest=digest)).scalar()
         if document is None:
             raise InvariantError(f"the ledger has no envelope {digest}")
-        try:
-            envelope = JobEnvelope.model_validate_json(document)
-        except ValidationError as error:
-            wrong = error.errors(include_url=False, include_context=False)
-            if version := next((problem for problem in wrong if problem["loc"] == ("schema_version",)), None):
-                raise InvariantError(
-                    f"envelope {digest}: schema_version is {version['input']}, this software reads {SCHEMA_VERSION}"
-                ) from None
-            field = ".".join(str(part) for part in wrong[0]["loc"]) or "document"
-            raise InvariantError(f"envelope {digest} was altered: {field}: {wrong[0]['msg']}") from None
-        if envelope.digest != digest:
-            raise InvariantError(f"envelope {digest} was altered: it now digests to {envelope.digest}")
-        return envelope
+        return envelope_of(document, digest)
 
 
 def _job(row: Any) -> Job:
@@ -396,20 +397,3 @@ def _locked(tx: sa.Connection, job_ids: set[str]) -> dict[str, Job]:
 def _by_key(tx: sa.Connection, keys: Sequence[str]) -> dict[str, Job]:
     rows = tx.execute(sa.select(JOBS).where(JOBS.c.idempotency_key.in_(keys)))
     return {row.idempotency_key: _job(row) for row in rows}
-
-
-def result_of(job: Job, document: bytes) -> JobResult:
-    """Parse a stored result and refuse one that belongs to another job.
-
-    Raises:
-        InvariantError: it is no result, or names another envelope.
-    """
-    try:
-        result = JobResult.model_validate_json(document)
-    except ValidationError:
-        raise InvariantError(f"the result stored for {job.job_id} cannot be read") from None
-    if result.envelope_digest != job.envelope_digest:
-        raise InvariantError(f"the result stored for {job.job_id} answers envelope {result.envelope_digest}")
-    if result.evidence_class != job.evidence_class:
-        raise InvariantError(f"the result stored for {job.job_id} is {result.evidence_class}, not {job.evidence_class}")
-    return result

@@ -105,6 +105,16 @@ def values_of(move: Move, now: datetime) -> dict[str, Any]:
     return values
 
 
+def as_paper(row: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of an insert of an envelope's row."""
+    return {f"paper_{name}": value for name, value in row.items()}
+
+
+def as_job(row: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of an insert of a job's row."""
+    return {f"job_{name}": value for name, value in row.items()}
+
+
 def as_new(values: dict[str, Any]) -> dict[str, Any]:
     """The parameters of an update that sets these columns."""
     return {f"new_{name}": value for name, value in values.items()}

@@ -87,6 +87,7 @@ UNSAID = {column.name: getattr(column.default, "arg", None) for column in JOBS.c
 
 #: An envelope and a job's intent, unless they are there; parameters ``paper_<column>`` and ``job_<column>``.
 PAPER = Prepared(sqlite.insert(ENVELOPES).values(_given(ENVELOPES, "paper_")).on_conflict_do_nothing())
+NEW = Prepared(JOBS.insert().values(_given(JOBS, "job_")))
 INTENT = Prepared(
     sqlite.insert(JOBS).values(_given(JOBS, "job_")).on_conflict_do_nothing().returning(*JOBS.columns), JOBS.columns
 )

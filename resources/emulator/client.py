@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_json
+
 from resources.failures import BackendError, FailureClass
 
 if TYPE_CHECKING:
@@ -80,9 +82,10 @@ class Client:
         import httpx
 
         until, content = time.monotonic() + CALL_SECONDS, bytearray()
-        asked = {"Authorization": f"Bearer {self.token}", **(headers or {})}
+        asked = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **(headers or {})}
+        sent = None if body is None else to_json(body)
         try:
-            with _connection(self.url, os.getpid()).stream(method, path, json=body, headers=asked) as response:
+            with _connection(self.url, os.getpid()).stream(method, path, content=sent, headers=asked) as response:
                 for chunk in response.iter_bytes():
                     content += chunk
                     if time.monotonic() > until:

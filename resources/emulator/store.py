@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS circuits (digest TEXT PRIMARY KEY, kind TEXT NOT NULL, program TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS jobs (
@@ -141,8 +143,8 @@ class Store:
                     " created_at, due_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)",
                     (
                         *(identifier, job.key, job.device),
-                        json.dumps([[digest, bindings] for *_, digest, bindings in job.circuits]),
-                        *(job.shots, job.seed, job.priority, json.dumps(job.metadata)),
+                        to_json([[digest, bindings] for *_, digest, bindings in job.circuits]).decode(),
+                        *(job.shots, job.seed, job.priority, to_json(job.metadata).decode()),
                         *(arrival + offset, now, now + queue_seconds),
                     ),
                 )
