@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import dimod
 import numpy as np
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend
-from resources.backends.readout import check_payload, counted
+from resources.backends.readout import counted
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult
+from resources.payloads import Payload, model_of
 
 
 @dataclass
@@ -27,10 +27,10 @@ class Descent(LocalBackend):
         seconds = 1e-7 * envelope.algorithm.shots * envelope.payload_variables
         return Estimate(queue_seconds=0.0, execution_seconds=seconds, cost=0.0)
 
-    def run(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel) -> JobResult:
+    def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         from dwave.samplers import SteepestDescentSampler
 
-        check_payload(envelope, payload)
+        payload = model_of(envelope, payload)
         shots, n = envelope.algorithm.shots, envelope.payload_variables
         starts = np.random.default_rng(envelope.algorithm.seed).integers(0, 2, (shots, n), dtype=np.int8)
         found = SteepestDescentSampler().sample(payload, initial_states=(starts, range(n)), num_reads=shots)

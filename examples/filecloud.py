@@ -12,9 +12,10 @@ import dimod
 import numpy as np
 
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend, package_version
-from resources.backends.readout import check_payload, counted
+from resources.backends.readout import counted
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass
+from resources.payloads import Payload, model_of
 
 
 def put(path: Path, document: dict) -> None:
@@ -45,9 +46,9 @@ class FileCloud(QuantumBackend):
     def estimate(self, envelope: JobEnvelope) -> Estimate:
         return Estimate(queue_seconds=0.1, execution_seconds=1.0, cost=0.001 * envelope.algorithm.shots)
 
-    def submit(self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+    def submit(self, envelope: JobEnvelope, payload: Payload, key: str) -> JobHandle:
         self.check(envelope)
-        check_payload(envelope, payload)
+        payload = model_of(envelope, payload)
         if missing := self.available():
             raise BackendError(missing, FailureClass.TRANSIENT, not_sent=True)
         job = {"shots": envelope.algorithm.shots, "seed": envelope.algorithm.seed, "model": payload.to_serializable()}

@@ -12,7 +12,7 @@ import pytest
 from resources.audit import AuditLog
 from resources.cache import ResultCache, problem_of
 from resources.database import patient
-from resources.envelope import Algorithm, JobEnvelope
+from resources.envelope import PAULI, Algorithm, JobEnvelope
 from resources.failures import InputError
 from resources.ledger import Ledger
 from resources.policy import CachePolicy
@@ -21,7 +21,7 @@ from tests.unit.test_envelope import ALGORITHM, OTHER, envelope
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 #: Fields of the envelope that change what is asked; the backend is given apart.
-ASKED = {"payload_ref", "kind", "algorithm", "repetition"}
+ASKED = {"payload_ref", "algorithm", "repetition"}
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_an_answer_is_found_by_its_key_and_by_its_problem(cache: ResultCache) ->
     assert found.job_id == cache.ledger.intend(asked).job_id
     assert (found.created_at, found.invalidated_at) == (NOON, None)
     assert cache.any_of(envelope(backend="ibm", algorithm=Algorithm(depth=1), repetition=4)) == found
-    assert cache.any_of(envelope(kind="kernel")) is None
+    assert cache.any_of(envelope(kind="kernel", algorithm=Algorithm(name=PAULI))) is None
     assert cache.any_of(envelope(payload_ref="d" * 64)) is None
 
 
