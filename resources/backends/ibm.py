@@ -1,7 +1,7 @@
 """Devices of IBM Quantum Platform through ``qiskit-ibm-runtime``.
 
 Here: the account, the device, the life cycle of jobs. Not here: what is sent and what is made of the answer
-(``ibm_sampler``), or errors and requests of the client (``ibm_client``).
+(``ibm_programs``, ``ibm_sampler``), or errors and requests of the client (``ibm_client``).
 
 Credentials come from the environment at the first call, are never saved, and never reach a message.
 """
@@ -21,17 +21,10 @@ from typing import TYPE_CHECKING, Any
 from resources.backends import notes
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
 from resources.backends.ibm_client import one_request, speaking, status_code
-from resources.backends.ibm_sampler import (
-    MITIGATION,
-    check_decoupling,
-    estimated,
-    finished,
-    missing_package,
-    planned,
-    sampler,
-)
+from resources.backends.ibm_programs import estimated, finished, planned, sent
+from resources.backends.ibm_sampler import MITIGATION, check_decoupling, missing_package
 from resources.circuits import device as on_device
-from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.failures import BackendError, FailureClass, TimedOut, presentable, redacted
 
 if TYPE_CHECKING:
@@ -74,11 +67,12 @@ class Ibm(QuantumBackend):
     _devices: dict[int, tuple[float, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def capabilities(self) -> Capabilities:
-        """QAOA on up to 156 qubits (Heron); a smaller device refuses when it is asked."""
+        """All jobs on up to 156 qubits (Heron); a smaller device refuses when it is asked."""
         return Capabilities(
             EvidenceClass.HARDWARE,
             156,
-            QAOA,
+            (*QAOA, PAULI),
+            KINDS,
             metered=True,
             tier="hardware",
             remote=True,
@@ -200,9 +194,9 @@ class Ibm(QuantumBackend):
                     continue
                 device = self.device(envelope.payload_variables)
                 evidence = EvidenceClass.SIMULATOR if device.configuration().simulator else EvidenceClass.HARDWARE
-                circuit, note = planned(envelope, payload, device, evidence)
+                pubs, note = planned(envelope, payload, device, evidence)
                 notes.write(key, note)
-                ready.append((device, envelope, circuit, key))
+                ready.append((device, envelope, pubs, note, key))
             except BackendError as error:
                 error.not_sent = True
                 answers[key] = error
@@ -210,15 +204,15 @@ class Ibm(QuantumBackend):
                 # a defect of this job, which has not left; the others go
                 answers[key] = BackendError(str(presentable(error)), FailureClass.INTERNAL)
         for device in {id(device): device for device, *_ in ready}.values():
-            here = [(envelope, circuit, key) for at, envelope, circuit, key in ready if at is device]
+            here = [(envelope, pubs, note, key) for at, envelope, pubs, note, key in ready if at is device]
             try:
                 with self._opened(device) as mode:
-                    for envelope, circuit, key in here:
-                        answers[key] = self._sent(mode, envelope, circuit, key)
+                    for envelope, pubs, note, key in here:
+                        answers[key] = self._sent(mode, envelope, pubs, note, key)
             except BackendError as error:
                 # it could not be opened
                 error.not_sent = True
-                answers |= {key: error for _, _, key in here}
+                answers |= {key: error for *_, key in here}
         return [answers[key] for _, _, key in jobs]
 
     @contextmanager
@@ -238,12 +232,12 @@ class Ibm(QuantumBackend):
             with suppress(Exception):
                 mode.close()
 
-    def _sent(self, mode: Any, envelope: JobEnvelope, circuit: Any, key: str) -> JobHandle | BackendError:
+    def _sent(
+        self, mode: Any, envelope: JobEnvelope, pubs: list[Any], note: dict[str, Any], key: str
+    ) -> JobHandle | BackendError:
         try:
             with speaking("sending the job"):
-                job = sampler(mode, envelope, _tags(key, envelope.digest)).run(
-                    [circuit], shots=envelope.algorithm.shots
-                )
+                job = sent(mode, envelope, pubs, note, _tags(key, envelope.digest))
                 return JobHandle(self.name, job.job_id(), key)
         except BackendError as error:
             return error

@@ -1,6 +1,7 @@
-"""IBM's Sampler in its local mode: a fake device with a real one's frozen calibration, in this process.
+"""IBM's primitives in their local mode: a fake device with a real one's frozen calibration, in this process.
 
-Here: the backend and how fake devices are found. Not here: the code path it shares with hardware (``ibm_sampler``).
+Here: the backend and how fake devices are found. Not here: the code path it shares with hardware (``ibm_programs``,
+``ibm_sampler``).
 """
 
 from __future__ import annotations
@@ -18,17 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend
 from resources.backends.ibm_client import speaking
-from resources.backends.ibm_sampler import (
-    MITIGATION,
-    check_decoupling,
-    estimated,
-    finished,
-    missing_package,
-    planned,
-    sampler,
-)
+from resources.backends.ibm_programs import estimated, finished, planned, randomized, sent
+from resources.backends.ibm_sampler import MITIGATION, check_decoupling, missing_package
 from resources.circuits import device as on_device
-from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult, Timings
+from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.failures import BackendError, FailureClass
 
 if TYPE_CHECKING:
@@ -39,11 +33,15 @@ if TYPE_CHECKING:
 
 #: Measured on one core: a job, and a two-qubit gate with its share of the other gates, per amplitude.
 _SECONDS, _SECONDS_PER_AMPLITUDE = 0.5, 3e-8
+#: A circuit of a program, or a randomization of it.
+_SECONDS_PER_CIRCUIT = 0.04
+#: The Estimator reads out, and Aer keeps, all qubits of a device; above this many the Sampler takes its jobs.
+_ESTIMATOR_QUBITS = 12
 
 
 @dataclass
 class IbmLocal(LocalBackend):
-    """The Sampler's local mode on a fake device with a real one's frozen calibration, named by ``HYBRID_IBM_FAKE``.
+    """The primitives' local mode on a fake device with a real one's frozen calibration, named by ``HYBRID_IBM_FAKE``.
 
     Local mode has no job ids, no queue, no tags and no lookup: jobs are this process's. Gates and read-out are noisy;
     waiting qubits are not, so that dynamical decoupling costs its gates here and gains nothing.
@@ -53,15 +51,21 @@ class IbmLocal(LocalBackend):
     #: largest payload: 12 variables take a quarter of a minute at depth 1, each further one twice as long
     max_qubits: int = 12
     name = "ibm-local"
-    modules: ClassVar[tuple[str, ...]] = ("qiskit_ibm_runtime.executor_sampler", "qiskit_aer.primitives", "samplomatic")
+    modules: ClassVar[tuple[str, ...]] = (
+        "qiskit_ibm_runtime.executor_sampler",
+        "qiskit_ibm_runtime.executor_estimator",
+        "qiskit_aer.primitives",
+        "samplomatic",
+    )
 
     def capabilities(self) -> Capabilities:
-        """QAOA on the fake device's qubits."""
+        """All jobs on the fake device's qubits."""
         size = fake_size(self.device_name) or 0
         return Capabilities(
             EvidenceClass.EMULATOR,
             min(size, self.max_qubits),
-            QAOA,
+            (*QAOA, PAULI),
+            KINDS,
             tier="emulator",
             mitigation=MITIGATION,
         )
@@ -96,20 +100,27 @@ class IbmLocal(LocalBackend):
     def estimate(self, envelope: JobEnvelope) -> Estimate:
         """Worst case on the fake device; the seconds are this machine's."""
         worst = estimated(envelope, self.device(), 0.0)
-        n, shots = envelope.payload_variables, envelope.algorithm.shots
+        circuits, shots = 1, envelope.algorithm.shots
+        n = self.device().num_qubits if self._estimates(envelope) else envelope.payload_variables
+        if envelope.kind != "sample":
+            randomizations, shots = randomized(envelope)
+            circuits = envelope.program.circuits * randomizations
         # Aer takes the density matrix or one trajectory a shot, whichever is smaller
         amplitudes = min(4.0**n, shots * 2.0**n)
-        seconds = _SECONDS + _SECONDS_PER_AMPLITUDE * worst.two_qubit_gates * amplitudes
+        each = _SECONDS_PER_AMPLITUDE * worst.two_qubit_gates * amplitudes
+        seconds = _SECONDS + circuits * each + (0.0 if envelope.kind == "sample" else circuits * _SECONDS_PER_CIRCUIT)
         return replace(worst, execution_seconds=seconds)
 
+    def _estimates(self, envelope: JobEnvelope) -> bool:
+        return envelope.kind == "estimate" and self.device().num_qubits <= _ESTIMATOR_QUBITS
+
     def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
-        """Tune, compile, sample; the same seed gives the same samples."""
-        circuit, note = planned(envelope, payload, self.device(), EvidenceClass.EMULATOR)
-        started = time.perf_counter()
-        local = sampler(_simulator(self.device_name), envelope)
-        local.options.simulator.seed_simulator = envelope.algorithm.seed
-        with speaking("sampling in local mode"):
-            answer = local.run([circuit], shots=envelope.algorithm.shots).result()
+        """Tune, compile, sample or estimate; the same seed gives the same answer."""
+        estimator = self._estimates(envelope)
+        pubs, note = planned(envelope, payload, self.device(), EvidenceClass.EMULATOR, estimator=estimator)
+        started, simulator = time.perf_counter(), _simulator(self.device_name)
+        with speaking("running in local mode"):
+            answer = sent(simulator, envelope, pubs, note, seed=envelope.algorithm.seed).result()
         return finished(self.name, note, answer, Timings(execute=time.perf_counter() - started))
 
 

@@ -1,8 +1,8 @@
 """IBM's client-side Sampler: what is sent to a device, real or fake, and what is made of the answer.
 
 Uses ``executor_sampler.Sampler`` of ``qiskit-ibm-runtime`` (``SamplerV2`` of its top level is deprecated). Here: the
-plan of a job with its note, the sampler's options, the result document. Not here: the two backends (``ibm``,
-``ibm_local``), or what every trip to a device has in common (``trip``).
+plan of a sample job with its note, the primitives' options, the result document. Not here: the two backends (``ibm``,
+``ibm_local``), other kinds of jobs (``ibm_programs``), or what every trip to a device has in common (``trip``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from resources.payloads import Payload
 
-_PACKAGES = ("qiskit-ibm-runtime", "qiskit")
+PACKAGES = ("qiskit-ibm-runtime", "qiskit")
 #: What of ``Mitigation`` is offered (read-out and post-selection on this side), and the Sampler's pulse sequences.
 MITIGATION = ("readout", "dynamical_decoupling", "twirling", "postselect")
 DECOUPLING = ("XX", "XpXm", "XY4")
@@ -72,26 +72,37 @@ def planned(
         "tuning_seconds": note["tune_seconds"],
     }
     if note["confusion"] and mitigation.twirling:
-        # bits are flipped at random before they are read out and back afterwards: both errors become their mean
-        confusion = np.array(note["confusion"])
-        note["confusion"] = ((confusion + confusion[:, ::-1, ::-1]) / 2).tolist()
+        note["confusion"] = flipped(note["confusion"])
     return plan.circuit, note
+
+
+def flipped(confusion: Sequence[Any]) -> list[Any]:
+    """Confusion matrices (shape ``(n, 2, 2)``) under measurement twirling: bits are flipped at random before they are
+    read out and back afterwards, so that both errors become their mean."""
+    matrices = np.array(confusion)
+    twirled: list[Any] = ((matrices + matrices[:, ::-1, ::-1]) / 2).tolist()
+    return twirled
 
 
 def sampler(mode: Any, envelope: JobEnvelope, tags: Sequence[str] = ()) -> Any:
     """The client-side Sampler with the envelope's mitigation; ``mode`` is a device, a batch or a session."""
     from qiskit_ibm_runtime.executor_sampler import Sampler
 
-    mitigation = envelope.algorithm.mitigation
-    options: dict[str, Any] = {"max_execution_time": math.ceil(envelope.timeout.execution)}
-    if tags:
-        options["environment"] = {"job_tags": list(tags)}
-    if mitigation.dynamical_decoupling:
-        options["dynamical_decoupling"] = {"enable": True, "sequence_type": mitigation.dynamical_decoupling}
-    if mitigation.twirling:
+    twirled = {}
+    if envelope.algorithm.mitigation.twirling:
         # the vendor rounds the shots up to whole randomizations; what was taken is reported and charged
-        options["twirling"] = {"enable_gates": True, "enable_measure": True}
-    return Sampler(mode=mode, options=options)
+        twirled = {"twirling": {"enable_gates": True, "enable_measure": True}}
+    return Sampler(mode=mode, options=options(envelope, tags) | twirled)
+
+
+def options(envelope: JobEnvelope, tags: Sequence[str] = ()) -> dict[str, Any]:
+    """What both of the client-side primitives are told: time limit, tags, pulse sequence."""
+    asked: dict[str, Any] = {"max_execution_time": math.ceil(envelope.timeout.execution)}
+    if tags:
+        asked["environment"] = {"job_tags": list(tags)}
+    if sequence := envelope.algorithm.mitigation.dynamical_decoupling:
+        asked["dynamical_decoupling"] = {"enable": True, "sequence_type": sequence}
+    return asked
 
 
 def finished(name: str, note: dict[str, Any], answer: Any, timings: Timings) -> JobResult:
@@ -121,7 +132,7 @@ def finished(name: str, note: dict[str, Any], answer: Any, timings: Timings) -> 
         bits,
         backend=name,
         version=note["version"],
-        sdk_versions={package: version(package) for package in _PACKAGES},
+        sdk_versions={package: version(package) for package in PACKAGES},
         evidence=EvidenceClass(note["evidence"]),
     )
     # reading the answer is not timed: a job that is asked twice has one result
@@ -136,7 +147,7 @@ def finished(name: str, note: dict[str, Any], answer: Any, timings: Timings) -> 
 
 def missing_package(name: str) -> str | None:
     """A sentence naming the packages that are not installed, or ``None``."""
-    absent = [package for package in _PACKAGES if find_spec(package.replace("-", "_")) is None]
+    absent = [package for package in PACKAGES if find_spec(package.replace("-", "_")) is None]
     return f"backend {name} needs {', '.join(absent)}: install the extra `ibm`" if absent else None
 
 

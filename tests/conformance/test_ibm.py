@@ -1,4 +1,4 @@
-"""IBM's Sampler in local mode passes the conformance suite, with each kind of mitigation as well as without."""
+"""IBM's primitives in local mode pass the conformance suite, with each kind of mitigation as well as without."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import pytest
 
 from resources.backends.base import QuantumBackend
 from resources.backends.conformance import BackendConformance, asymmetric_problem, envelope_for
+from resources.backends.conformance_programs import asymmetric_program, exact_values, program_envelope
 from resources.backends.ibm_local import IbmLocal
 from resources.circuits.ising import Ising
+from resources.circuits.pauli import Kind, PauliProgram, Term
 from resources.circuits.templates import qiskit_template
-from resources.envelope import Algorithm, EvidenceClass, Mitigation, PostProcessing
+from resources.envelope import PAULI, Algorithm, EvidenceClass, Mitigation, PostProcessing
 from resources.failures import BackendError, FailureClass
 
 
@@ -19,6 +21,7 @@ class TestIbmLocal(BackendConformance):
     # a second layer costs more fidelity than it gains
     problems = range(0, 7, 3)
     depths = (1,)
+    noise = 0.3
 
     def backend(self) -> QuantumBackend:
         return IbmLocal()
@@ -100,3 +103,57 @@ def test_an_unknown_fake_device_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert missing is not None
     assert "fake_atlantis" in missing
     assert "HYBRID_IBM_FAKE" in missing
+
+
+def test_trex_undoes_read_out_errors_of_values() -> None:
+    observable = (Term(pauli="ZZZZ", coefficient=2.0),)
+    backend, program = IbmLocal(), PauliProgram(initial=(1, 1, 1, 1), observables=(observable,))
+    exact, results = 2.0, []
+    for mitigation in (Mitigation(), Mitigation(readout=True)):
+        algorithm = Algorithm(name=PAULI, shots=2048, mitigation=mitigation)
+        envelope = program_envelope(backend, program, "estimate", algorithm)
+        results.append(backend.result(backend.submit(envelope, program, f"key-{mitigation.readout}")))
+    (raw,), (mitigated,) = (np.array(result.values[0]) for result in results)
+    assert exact - raw > 5 * results[0].standard_errors[0][0]
+    assert abs(exact - mitigated) < 5 * results[1].standard_errors[0][0] < 0.5
+    assert [result.post_processing for result in results] == [PostProcessing.RAW, PostProcessing.MITIGATED]
+    assert [result.parameters["readout_mitigation"] for result in results] == [None, "TREX"]
+    # 32 randomizations of 64 shots, and as many to learn the read-out errors
+    assert [result.parameters["calibration_shots"] for result in results] == [0, 2048]
+    assert [result.shots for result in results] == [2048, 2048]
+
+
+@pytest.mark.parametrize("kind", ["estimate", "kernel"])
+def test_the_vendors_mitigation_of_programs(kind: Kind) -> None:
+    backend, program = IbmLocal(), asymmetric_program(kind)
+    program = program.model_copy(update={"rows": program.rows[:2], "observables": program.observables[:1]})
+    exact, values = exact_values(program, kind), []
+    for asked in ({}, {"twirling": True}, {"dynamical_decoupling": "XX"}):
+        algorithm = Algorithm(name=PAULI, shots=100, mitigation=Mitigation(**asked))
+        envelope = program_envelope(backend, program, kind, algorithm)
+        result = backend.result(backend.submit(envelope, program, f"{kind}-{asked}"))
+        # twirling rounds up to two randomizations of 64 shots
+        assert result.shots == result.circuits * (128 if "twirling" in asked else 100)
+        assert (np.abs(np.array(result.values) - exact) <= 5 * np.array(result.standard_errors) + 0.3).all()
+        values.append(result.values)
+    assert len(set(values)) == 3
+
+
+def test_values_of_a_large_device_come_from_the_sampler() -> None:
+    # the Estimator would read out, and simulate, all of its qubits
+    backend, program = IbmLocal(device_name="fake_guadalupe"), asymmetric_program("estimate")
+    program = program.model_copy(update={"rows": program.rows[:1], "observables": program.observables[:1]})
+    envelope = program_envelope(backend, program, "estimate", Algorithm(name=PAULI, shots=1000))
+    result = backend.result(backend.submit(envelope, program, "key"))
+    assert result.parameters["primitive"] == "Sampler"
+    errors = np.array(result.standard_errors)
+    assert (np.abs(np.array(result.values) - exact_values(program, "estimate")) <= 5 * errors + 0.3).all()
+
+
+def test_what_a_program_cannot_be_is_refused() -> None:
+    backend, program = IbmLocal(), asymmetric_program("estimate")
+    for change in ({"mitigation": {"postselect": True}}, {"compilation": {"layout": (0, 1)}}):
+        algorithm = Algorithm.model_validate({"name": PAULI, "shots": 64, **change})
+        with pytest.raises(BackendError) as refusal:
+            backend.submit(program_envelope(backend, program, "estimate", algorithm), program, "key")
+        assert refusal.value.failure_class is FailureClass.CAPABILITY

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import dimod
+import numpy as np
 import pytest
 
 from resources.backends import notes
 from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
 from resources.backends.conformance import BackendConformance, asymmetric_problem, envelope_for
+from resources.backends.conformance_programs import asymmetric_program, exact_values, program_envelope
 from resources.backends.ibm import QUEUED_JOB_SECONDS, Ibm
-from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, Mitigation
+from resources.circuits.pauli import Kind
+from resources.envelope import PAULI, Algorithm, EvidenceClass, JobEnvelope, Mitigation
 from resources.failures import BackendError, FailureClass, TimedOut
 from tests.loopback.ibm_server import API_KEY, DEVICE, IbmServer
 
@@ -119,6 +122,44 @@ def test_the_suite_on_the_loopback_service(server: IbmServer) -> None:
     suite.test_evidence_is_honest()
     suite.test_over_size_is_refused()
     suite.test_what_it_does_not_offer_is_refused()
+
+
+@pytest.mark.parametrize("kind", ["estimate", "kernel"])
+def test_values_over_the_service(server: IbmServer, home: Path, kind: Kind) -> None:
+    backend, program = Ibm(), asymmetric_program(kind)
+    envelope = program_envelope(backend, program, kind, Algorithm(name=PAULI, shots=1000))
+    handle = backend.submit(envelope, program, "key")
+    (job,) = server.jobs.values()
+    assert job.body["tags"] == ["hybrid:key", f"envelope:{envelope.digest}"]
+    assert job.body["cost"] == envelope.timeout.execution
+    estimate = backend.estimate(envelope)
+    assert estimate.execution_seconds == pytest.approx(2 + 350e-6 * 1000 * envelope.program.circuits)
+
+    other = Ibm()
+    assert other.find("key") == handle
+    assert until_ended(other, handle) is ProviderStatus.SUCCEEDED
+    result = other.result(handle)
+    assert other.result(handle) == result
+    assert result.envelope_digest == envelope.digest
+    assert result.evidence_class is EvidenceClass.HARDWARE
+    assert result.circuits == envelope.program.circuits
+    assert result.shots == 1000 * result.circuits
+    assert result.timings.execute == 2.0
+    assert result.depth <= estimate.depth
+    assert result.two_qubit_gates <= estimate.two_qubit_gates
+    errors = np.array(result.standard_errors)
+    assert (np.abs(np.array(result.values) - exact_values(program, kind)) <= 5 * errors + 0.15).all()
+
+    server.garbled = True
+    assert refusal(lambda: backend.result(handle)).failure_class is FailureClass.BACKEND
+    server.garbled = False
+    # the answer to fewer rows
+    note = notes.read("key")
+    assert note is not None
+    note["reading"]["program"]["rows"] += [[0.0, 0.0]]
+    notes.write("key", note)
+    unfit = refusal(lambda: backend.result(handle))
+    assert unfit.failure_class is FailureClass.BACKEND
 
 
 def test_the_first_bit_is_variable_0(server: IbmServer) -> None:
