@@ -220,8 +220,8 @@ class QuantumBackend(ABC):
         """
         can = self.capabilities()
         for asked, allowed, what in (
-            (envelope.algorithm.name, can.algorithms, "algorithm"),
             (envelope.kind, can.kinds, "job kind"),
+            (envelope.algorithm.name, can.algorithms, "algorithm"),
         ):
             if asked not in allowed:
                 raise BackendError(

@@ -28,20 +28,22 @@ from typing import Any
 
 from resources.artifacts import ArtifactStore
 from resources.backends.conformance import asymmetric_problem, envelope_for
+from resources.backends.conformance_programs import PROGRAM_KINDS, asymmetric_program, program_envelope
 from resources.backends.emulator import Emulator
 from resources.backends.heuristic import Heuristic
 from resources.control_plane import hops_of
 from resources.dispatcher import Dispatcher
 from resources.emulator.running import serve_in_background
-from resources.envelope import Algorithm, JobEnvelope, TimeoutBudget
+from resources.envelope import PAULI, Algorithm, JobEnvelope, TimeoutBudget
 from resources.failures import FailureClass
 from resources.ledger import Ledger
 from resources.ledger_tables import TERMINAL, Job
+from resources.payloads import to_bytes
 from resources.policy import BreakerPolicy, CachePolicy, Policy
 from tests.servers import postgresql_server
 
 SUBMITTERS, RECONCILERS = 3, 2
-DEVICE = "quick-4"
+DEVICE, SHOTS = "quick-4", 64
 #: How often each fault shows, per call or execution.
 FAULTS: dict[str, float] = {
     "lost_answer": 0.05,
@@ -90,20 +92,25 @@ def dispatcher(root: Path, url: str) -> Dispatcher:
 
 
 def envelopes(root: Path, jobs: int, seed: int) -> list[JobEnvelope]:
-    """Different small jobs, their payloads stored."""
-    store, rng = ArtifactStore(root / "artifacts"), random.Random(seed)
+    """Different small jobs of all kinds, four in five of them samples; their payloads stored."""
+    store, rng, backend = ArtifactStore(root / "artifacts"), random.Random(seed), Emulator(device=DEVICE)
     made = []
     for number in range(jobs):
-        payload = asymmetric_problem(rng.choice((3, 4)), number)
-        with payload.to_file() as stored:
-            reference = store.put(stored.read())
-        algorithm = Algorithm(depth=1, shots=64, tuning_shots=16, ramp_lengths=(2.0, 6.0), seed=number)
-        envelope = envelope_for(Emulator(device=DEVICE), payload, algorithm)
+        if number % 5:
+            model = asymmetric_problem(rng.choice((3, 4)), number)
+            reference = store.put(to_bytes(model))
+            algorithm = Algorithm(depth=1, shots=SHOTS, tuning_shots=16, ramp_lengths=(2.0, 6.0), seed=number)
+            envelope = envelope_for(backend, model, algorithm)
+        else:
+            kind = rng.choice(PROGRAM_KINDS)
+            program = asymmetric_program(kind)
+            reference = store.put(to_bytes(program))
+            envelope = program_envelope(backend, program, kind, Algorithm(name=PAULI, shots=SHOTS, seed=number))
         made.append(
             envelope.model_copy(
                 update={
                     "payload_ref": reference,
-                    "instance": f"qubo.figure-{number}",
+                    "instance": f"{envelope.problem_type}.figure-{number}",
                     "fallback": ("heuristic",),
                     "timeout": TimeoutBudget(queue=60, execution=30, total=120),
                     "priority": rng.choice((0, 0, 0, 5)),
@@ -237,7 +244,8 @@ def _answered(work: Dispatcher, job: Job) -> bool:
         return bool(job.error)
     result = work.stored_result(job.job_id)
     same = result.envelope_digest == job.envelope_digest and result.backend == job.backend
-    return same and str(result.evidence_class) == job.evidence_class and result.shots == 64
+    whole = result.shots == SHOTS * work.envelope(job).program.circuits
+    return same and str(result.evidence_class) == job.evidence_class and whole
 
 
 def _explained(work: Dispatcher, job: Job, rows: list[dict[str, Any]]) -> bool:
