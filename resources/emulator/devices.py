@@ -304,7 +304,9 @@ def execute(
         ]
         return Outcome(counts, "global")
     result = _simulator(name, number).run(circuits, shots=shots, seed_simulator=seed % (2**31)).result()
-    counts = [{bits.replace(" ", ""): count for bits, count in result.get_counts(bound).items()} for bound in circuits]
+    # by position: rows of a circuit without free angles share its name
+    each = [result.get_counts(position) for position in range(len(circuits))]
+    counts = [{bits.replace(" ", ""): count for bits, count in found.items()} for found in each]
     return Outcome(counts, "per gate")
 
 
