@@ -20,7 +20,7 @@ from resources.backends.program_trip import ProgramPlan, answer_program, plan_pr
 from resources.circuits.device import Prepared, Routed, estimate_program
 from resources.circuits.templates import kept
 from resources.emulator.devices import DEVICES, as_qpy
-from resources.envelope import EvidenceClass, JobEnvelope, JobResult, ProgramSize
+from resources.envelope import EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass
 from resources.payloads import Payload
 
@@ -129,7 +129,12 @@ def confusion_at(calibration: Mapping[str, Any], qubits: Sequence[int]) -> np.nd
     return np.array([[[1.0 - error, error], [error, 1.0 - error]] for error in errors])
 
 
-def worst_program(device: str, qubits: int, program: ProgramSize) -> Routed:
+def worst_program(device: str, envelope: JobEnvelope) -> Routed:
     """Gates and depth that a program does not exceed on this device, without compiling anything."""
-    # where every pair is coupled, none is further apart than the two qubits of a line of two
-    return estimate_program("line", qubits if DEVICES[device].edges else min(qubits, 2), program)
+    model, apart = DEVICES[device], envelope.payload_variables
+    if model.edges is None:
+        # none is further apart than the two qubits of a line of two
+        apart = min(apart, 2)
+    elif envelope.algorithm.compilation.layout is not None:
+        apart = model.qubits
+    return estimate_program("line", apart, envelope.program)

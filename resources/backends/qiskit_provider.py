@@ -118,9 +118,13 @@ class QiskitProvider(QuantumBackend):
         if envelope.kind == "sample":
             worst, circuits = worst_case(envelope.payload_variables, algorithm, device), 1
         else:
-            # where every pair is coupled, none is further apart than the two qubits of a line of two
-            qubits = min(2, envelope.payload_variables) if device.coupling_map is None else envelope.payload_variables
-            worst = estimate_program("line", qubits, envelope.program)
+            apart = envelope.payload_variables
+            if device.coupling_map is None:
+                # where every pair is coupled, none is further apart than the two qubits of a line of two
+                apart = min(apart, 2)
+            elif algorithm.compilation.layout is not None:
+                apart = device.num_qubits
+            worst = estimate_program("line", apart, envelope.program)
             circuits = envelope.program.circuits
         return Estimate(
             queue_seconds=0.0,

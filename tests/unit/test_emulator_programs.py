@@ -11,9 +11,9 @@ import pytest
 from resources.backends import emulator_programs
 from resources.backends.conformance_programs import asymmetric_program, exact_values, program_envelope
 from resources.backends.emulator import Emulator
-from resources.circuits.pauli import Kind, PauliProgram, Reading, Term
+from resources.circuits.pauli import Kind, PauliProgram, Reading, Rotation, Term
 from resources.emulator.running import Running, serve_in_background
-from resources.envelope import PAULI, Algorithm, JobEnvelope, Mitigation, PostProcessing
+from resources.envelope import PAULI, Algorithm, Compilation, JobEnvelope, Mitigation, PostProcessing
 from resources.failures import BackendError, FailureClass
 from tests.waiting import PATIENCE, until
 
@@ -159,6 +159,29 @@ def test_states_without_an_angle_have_shots_of_their_own(service: Running) -> No
     handle = backend.submit(*job(backend, "estimate", program))
     until(lambda: backend.status(handle) == "succeeded")
     assert len({row[0] for row in backend.result(handle).values}) > 1
+
+
+@pytest.mark.parametrize("layout", [(0, 7, 3), None])
+def test_an_estimate_covers_a_layout_that_tears_neighbours_apart(
+    service: Running, layout: tuple[int, ...] | None
+) -> None:
+    backend = Emulator(service.url, "line-8", service.token)
+    strings = ("XYI", "YXI", "XXI", "ZYI", "YZI", "XZI")
+    program = PauliProgram(
+        initial=(0, 0, 0),
+        rotations=tuple(Rotation(pauli=pauli, parameter=0) for pauli in strings),
+        rows=((0.7,),),
+        observables=((Term(pauli="ZZZ", coefficient=1.0),),),
+    )
+    envelope, *_ = job(backend, "estimate", program)
+    algorithm = envelope.algorithm.model_copy(update={"compilation": Compilation(layout=layout, optimization_level=0)})
+    envelope = envelope.model_copy(update={"algorithm": algorithm})
+    estimate, handle = backend.estimate(envelope), backend.submit(envelope, program, f"torn-apart-{layout}")
+    until(lambda: backend.status(handle) == "succeeded")
+    result = backend.result(handle)
+    assert layout is None or result.two_qubit_gates > 2 * len(strings)
+    assert result.two_qubit_gates <= estimate.two_qubit_gates
+    assert result.depth <= estimate.depth
 
 
 def test_post_selection_is_for_samples(backend: Emulator) -> None:
