@@ -166,10 +166,9 @@ def test_an_estimate_covers_a_layout_that_tears_neighbours_apart(
     service: Running, layout: tuple[int, ...] | None
 ) -> None:
     backend = Emulator(service.url, "line-8", service.token)
-    strings = ("XYI", "YXI", "XXI", "ZYI", "YZI", "XZI")
     program = PauliProgram(
         initial=(0, 0, 0),
-        rotations=tuple(Rotation(pauli=pauli, parameter=0) for pauli in strings),
+        rotations=(Rotation(pauli="XYI", parameter=0),),
         rows=((0.7,),),
         observables=((Term(pauli="ZZZ", coefficient=1.0),),),
     )
@@ -179,7 +178,8 @@ def test_an_estimate_covers_a_layout_that_tears_neighbours_apart(
     estimate, handle = backend.estimate(envelope), backend.submit(envelope, program, f"torn-apart-{layout}")
     until(lambda: backend.status(handle) == "succeeded")
     result = backend.result(handle)
-    assert layout is None or result.two_qubit_gates > 2 * len(strings)
+    # along a line of three the ends are neighbours after one swap: 8 gates at most
+    assert (result.two_qubit_gates > 8) is (layout is not None)
     assert result.two_qubit_gates <= estimate.two_qubit_gates
     assert result.depth <= estimate.depth
 
