@@ -139,8 +139,15 @@ def _run(
         return work(cursor, compiled.text, bound)
     except driver.Error as error:
         lost = tx.dialect.is_disconnect(error, connection, cursor)
+        # a statement that commits by itself is like a commit: where the connection is lost, nobody knows what it did
+        unknown = lost and getattr(connection.dbapi_connection, "autocommit", False) is True
         wrapped = sa.exc.DBAPIError.instance(
-            compiled.text, None, error, driver.Error, connection_invalidated=lost, dialect=tx.dialect
+            None if unknown else compiled.text,
+            None,
+            error,
+            driver.Error,
+            connection_invalidated=lost,
+            dialect=tx.dialect,
         )
         if lost:
             tx.invalidate(error)
