@@ -2,8 +2,9 @@
 
 Here: QAOA circuits in Braket's own gates, the plan of a job that any Braket device shares, ``braket-local``
 (``simulator``) and ``braket-emulator`` (``emulator``). Both take the hardware's path: angles from the local tuning, one
-circuit. The simulator computes the exact distribution of read-outs and the shots are drawn from it with the job's
-seed, because the SDK's own draw cannot be seeded. Not here: devices of the cloud (``braket_aws``).
+circuit; or all circuits of a program. The simulator computes the exact distribution of read-outs and the shots are
+drawn from it with the job's seed, because the SDK's own draw cannot be seeded. Not here: devices of the cloud
+(``braket_aws``), the circuits of programs (``braket_programs``).
 """
 
 from __future__ import annotations
@@ -18,11 +19,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend, installed
+from resources.backends.braket_programs import (
+    Sweep,
+    estimated,
+    inputs_of,
+    pauli_circuit,
+    plan_program,
+    two_qubit_gates,
+)
+from resources.backends.measuring import sampled
+from resources.backends.program_trip import answer_program
 from resources.backends.trip import answer
 from resources.circuits.device import estimate_on, tune
 from resources.circuits.ising import Ising, Structure
-from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult
-from resources.payloads import Payload, model_of
+from resources.circuits.pauli import PauliStructure
+from resources.circuits.templates import Shape
+from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass, JobEnvelope, JobResult
+from resources.payloads import Payload, model_of, reading_of
 
 if TYPE_CHECKING:
     from braket.circuits import Circuit
@@ -45,6 +58,17 @@ def qaoa_circuit(structure: Structure) -> Circuit:
             circuit.zz(i, j, next(angles))
         circuit.rx(range(structure.variables), next(angles))
     return circuit
+
+
+def circuit_of(structure: Shape) -> Circuit:
+    """The circuit of any structure, with free angles ``a0``, ``a1`` …, nothing measured."""
+    return pauli_circuit(structure) if isinstance(structure, PauliStructure) else qaoa_circuit(structure)
+
+
+def fidelity(structure: Shape, one_qubit: float, two_qubit: float, readout: float) -> float:
+    """Product of these fidelities over the circuit's gates and read-outs."""
+    gates = [len(gate.target) for gate in circuit_of(structure).instructions]
+    return float(one_qubit ** gates.count(1) * two_qubit ** gates.count(2) * readout**structure.variables)
 
 
 def missing_sdk(name: str) -> str | None:
@@ -85,7 +109,7 @@ class Plan:
     @property
     def inputs(self) -> dict[str, float]:
         """The angles by the names that they have in ``qaoa_circuit``."""
-        return {f"a{k}": angle for k, angle in enumerate(self.angles.tolist())}
+        return inputs_of(self.angles)
 
 
 def plan(envelope: JobEnvelope, payload: Payload) -> Plan:
@@ -103,7 +127,7 @@ def plan(envelope: JobEnvelope, payload: Payload) -> Plan:
     built = time.perf_counter()
     chosen = tune(payload, ising, algorithm, built + envelope.timeout.execution)
     vectors = payload.to_numpy_vectors(variable_order=range(ising.variables))
-    pairs = sum(len(gate.target) == 2 for gate in circuit.instructions)
+    pairs = two_qubit_gates(circuit)
     record = {
         "envelope_digest": envelope.digest,
         "trained": algorithm.name == "qaoa-trained",
@@ -160,16 +184,16 @@ def openqasm(circuit: Circuit) -> str:
 
 
 @lru_cache(maxsize=32)
-def _ideal(structure: Structure) -> Program:
-    return Program(openqasm(qaoa_circuit(structure).copy().probability()), "braket_sv", structure.variables)
+def _ideal(structure: Shape) -> Program:
+    return Program(openqasm(circuit_of(structure).copy().probability()), "braket_sv", structure.variables)
 
 
 @lru_cache(maxsize=32)
-def _noisy(structure: Structure) -> Program:
+def _noisy(structure: Shape) -> Program:
     """With what the SDK's emulator puts in: depolarizing after every gate, flips before the read-out."""
     from braket.circuits import Circuit
 
-    verbatim = Circuit().add_verbatim_box(qaoa_circuit(structure)).measure(range(structure.variables))
+    verbatim = Circuit().add_verbatim_box(circuit_of(structure)).measure(range(structure.variables))
     left_out = ("StartVerbatimBox", "EndVerbatimBox", "Measure")
     noisy = _emulator(ION_TRAP).transform(verbatim)
     kept = Circuit([step for step in noisy.instructions if step.operator.name not in left_out])
@@ -186,14 +210,14 @@ def _emulator(device: IonTrap) -> Any:
     from braket.emulation.device_emulator_properties import DeviceEmulatorProperties
     from braket.emulation.local_emulator import LocalEmulator
 
-    def fidelity(kind: str, value: float) -> dict[str, Any]:
+    def told(kind: str, value: float) -> dict[str, Any]:
         return {"fidelityType": {"name": kind}, "fidelity": value}
 
     # the schema wants coherence times; the SDK's noise model does not use them
     seconds = {"value": 1.0, "unit": "s"}
-    single = [fidelity("RANDOMIZED_BENCHMARKING", device.one_qubit), fidelity("READOUT", device.readout)]
+    single = [told("RANDOMIZED_BENCHMARKING", device.one_qubit), told("READOUT", device.readout)]
     one = OneQubitProperties.parse_obj({"T1": seconds, "T2": seconds, "oneQubitFidelity": single})
-    pair = fidelity("RANDOMIZED_BENCHMARKING", device.two_qubit) | {"direction": None, "gateName": "zz"}
+    pair = told("RANDOMIZED_BENCHMARKING", device.two_qubit) | {"direction": None, "gateName": "zz"}
     two = TwoQubitProperties.parse_obj({"twoQubitGateFidelity": [pair]})
     return LocalEmulator.from_device_properties(
         DeviceEmulatorProperties(
@@ -223,12 +247,12 @@ class _Simulated(LocalBackend):
     base: ClassVar[float]
 
     @abstractmethod
-    def program(self, structure: Structure) -> Program:
+    def program(self, structure: Shape) -> Program:
         """The circuit of this structure, from a cache."""
 
     def capabilities(self) -> Capabilities:
-        """Both QAOA forms."""
-        return Capabilities(self.evidence, self.max_qubits, QAOA, tier=str(self.evidence.value))
+        """All jobs."""
+        return Capabilities(self.evidence, self.max_qubits, (*QAOA, PAULI), KINDS, tier=str(self.evidence.value))
 
     def version(self) -> str:
         """Version of the SDK."""
@@ -239,14 +263,19 @@ class _Simulated(LocalBackend):
         return missing_sdk(self.name)
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """Worst case: a complete graph with all fields, one circuit; every pair is coupled."""
-        n, depth = envelope.payload_variables, envelope.algorithm.depth
-        full = estimate_on("full", n, depth)
+        """Worst case: a complete graph with all fields, one circuit; or all of a program. Every pair is coupled."""
+        n, depth, circuits = envelope.payload_variables, envelope.algorithm.depth, 1
+        if envelope.kind == "sample":
+            full = estimate_on("full", n, depth)
+            gates = n + depth * (2 * n + n * (n - 1) // 2)
+        else:
+            full, circuits = estimated("full", envelope), envelope.program.circuits
+            # each layer of a rotation turns several qubits
+            gates = n * full.logical_depth
         constant, per_gate, per_amplitude = self.seconds_model
-        gates = n + depth * (2 * n + n * (n - 1) // 2)
         return Estimate(
             queue_seconds=0.0,
-            execution_seconds=constant + gates * (per_gate + per_amplitude * self.base**n),
+            execution_seconds=circuits * constant + circuits * gates * (per_gate + per_amplitude * self.base**n),
             cost=0.0,
             two_qubit_gates=full.two_qubit_gates,
             depth=full.depth,
@@ -255,11 +284,14 @@ class _Simulated(LocalBackend):
         )
 
     def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
-        """Choose the angles, run one circuit.
+        """Choose the angles, run one circuit; or all circuits of a program.
 
         Raises:
             BackendError: class ``circuit``, when the payload is not what the envelope says.
+            TimedOut: a program's circuits take longer than the execution budget.
         """
+        if envelope.kind != "sample":
+            return self._run_program(envelope, payload)
         planned = plan(envelope, payload)
         program = self.program(planned.structure)
         started = time.perf_counter()
@@ -267,6 +299,22 @@ class _Simulated(LocalBackend):
         return answer(
             planned.record,
             bits,
+            backend=self.name,
+            version=self.version(),
+            sdk_versions={package: version(package) for package in PACKAGES},
+            evidence=self.evidence,
+            execute_seconds=time.perf_counter() - started,
+        )
+
+    def _run_program(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
+        reading, record = plan_program(envelope, payload)
+        depth, gates = (record["result"][what] for what in ("depth", "two_qubit_gates"))
+        sweeps = [Sweep(self.program(one.structure), depth, gates) for one in reading.measurements]
+        started = time.perf_counter()
+        bits = sampled(reading, sweeps, envelope.algorithm, started + envelope.timeout.execution)
+        return answer_program(
+            record,
+            [one for part in bits for one in part],
             backend=self.name,
             version=self.version(),
             sdk_versions={package: version(package) for package in PACKAGES},
@@ -286,7 +334,7 @@ class BraketLocal(_Simulated):
     base: ClassVar[float] = 2.0
     max_qubits: int = 16
 
-    def program(self, structure: Structure) -> Program:
+    def program(self, structure: Shape) -> Program:
         """The circuit as it is."""
         return _ideal(structure)
 
@@ -302,7 +350,7 @@ class BraketEmulator(_Simulated):
     base: ClassVar[float] = 4.0
     max_qubits: int = 8
 
-    def program(self, structure: Structure) -> Program:
+    def program(self, structure: Shape) -> Program:
         """The circuit with the device's noise."""
         return _noisy(structure)
 
@@ -314,10 +362,13 @@ class BraketEmulator(_Simulated):
         """As the simulator, with calibration, layout and the product of all fidelities; nothing idles long enough to
         count on ions, whose coherence lasts for seconds."""
         result = super().run(envelope, payload)
-        structure = Ising.from_bqm(model_of(envelope, payload)).structure(envelope.algorithm.depth)
-        gates = [len(gate.target) for gate in qaoa_circuit(structure).instructions]
-        product = (
-            ION_TRAP.one_qubit ** gates.count(1) * ION_TRAP.two_qubit ** gates.count(2) * ION_TRAP.readout**result.width
+        structures: list[Shape]
+        if envelope.kind == "sample":
+            structures = [Ising.from_bqm(model_of(envelope, payload)).structure(envelope.algorithm.depth)]
+        else:
+            structures = [one.structure for one in reading_of(envelope, payload).measurements]
+        product = min(
+            fidelity(structure, ION_TRAP.one_qubit, ION_TRAP.two_qubit, ION_TRAP.readout) for structure in structures
         )
         return result.model_copy(
             update={

@@ -5,7 +5,8 @@ the tag ``hybrid-key`` it is what ``find`` looks for in the list of the device's
 for tags, but lists them. ``AwsDevice.run`` of the SDK takes no client token, so the SDK serves for circuits and
 results only. Credentials come from boto3's own environment variables.
 
-Not here: circuits and angles (``braket``), accounts and prices for people (``docs/hardware.md``).
+Not here: circuits and angles (``braket``, ``braket_programs``), errors (``braket_client``), accounts and prices
+for people (``docs/hardware.md``).
 """
 
 from __future__ import annotations
@@ -13,22 +14,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from resources.backends import braket_programs as programs
 from resources.backends import notes
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
-from resources.backends.braket import PACKAGES, Plan, missing_sdk, openqasm, plan, qaoa_circuit
+from resources.backends.braket import PACKAGES, fidelity, missing_sdk, openqasm, plan, qaoa_circuit
 from resources.backends.braket_calibration import snapshot
+from resources.backends.braket_client import calling
+from resources.backends.program_trip import answer_program
 from resources.backends.trip import answer
 from resources.circuits.device import CouplingMapName, estimate_on
-from resources.envelope import QAOA, EvidenceClass, JobEnvelope, JobResult
-from resources.failures import BackendError, FailureClass, redacted
+from resources.circuits.templates import Shape
+from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass, JobEnvelope, JobResult
+from resources.failures import BackendError, FailureClass
 
 if TYPE_CHECKING:
     from resources.payloads import Payload
@@ -77,56 +83,6 @@ PRICES = {
 }
 #: An unknown processor is taken for the dearest of the list.
 _UNKNOWN = Price(0.30, 0.08)
-#: Error codes by what they lead to; anything else goes by the HTTP status.
-_CODES = {
-    FailureClass.CAPABILITY: {
-        "AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId",
-        "InvalidClientTokenId", "InvalidSignatureException", "MissingAuthenticationTokenException",
-        "SignatureDoesNotMatch", "UnrecognizedClientException", "DeviceOfflineException", "DeviceRetiredException",
-        "ValidationException", "NoSuchBucket",
-    },
-    FailureClass.SATURATION: {
-        "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown",
-        "ServiceQuotaExceededException",
-    },
-    FailureClass.BACKEND: {"ResourceNotFoundException", "NoSuchKey"},
-}  # fmt: skip
-
-
-def failure(error: Exception) -> BackendError:
-    """What a failed call means; nothing of the request reaches the message."""
-    from botocore import exceptions as aws
-
-    if isinstance(error, aws.ClientError):
-        said, about = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-        code, status = str(said.get("Code", "")), int(about.get("HTTPStatusCode", 0))
-        kind = next((kind for kind, codes in _CODES.items() if code in codes), None)
-        if kind is None:
-            by_status = {401: FailureClass.CAPABILITY, 403: FailureClass.CAPABILITY, 404: FailureClass.BACKEND}
-            otherwise = FailureClass.TRANSIENT if status >= 500 or status == 0 else FailureClass.CAPABILITY
-            kind = FailureClass.SATURATION if status == 429 else by_status.get(status, otherwise)
-        after = str(about.get("HTTPHeaders", {}).get("retry-after", ""))
-        wait = float(after) if after.isdecimal() and kind is FailureClass.SATURATION else None
-        message = f"Braket answers {code or status}: {redacted(str(said.get('Message', '')), 200)}"
-        return BackendError(message, kind, retry_after=wait)
-    lacking = (aws.NoCredentialsError, aws.PartialCredentialsError, aws.ProfileNotFound, aws.NoRegionError)
-    if isinstance(error, lacking):
-        sentence = f"backend braket has no usable AWS credentials or region ({type(error).__name__})"
-        return BackendError(sentence, FailureClass.CAPABILITY, not_sent=True)
-    if isinstance(error, aws.ParamValidationError):
-        return BackendError("Braket's client refuses the request's form", FailureClass.CAPABILITY, not_sent=True)
-    unsent = isinstance(error, aws.EndpointConnectionError | aws.ConnectTimeoutError)
-    return BackendError(f"Braket cannot be reached ({type(error).__name__})", FailureClass.TRANSIENT, not_sent=unsent)
-
-
-@contextmanager
-def _calling() -> Iterator[None]:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        raise failure(error) from None
 
 
 def _evidence(arn: str) -> EvidenceClass:
@@ -144,16 +100,13 @@ def coupling_map_of(arn: str) -> CouplingMapName:
     return "grid" if any(f":device/qpu/{vendor}/" in arn for vendor in ("iqm", "rigetti")) else "full"
 
 
-def success_probability(planned: Plan, calibrated: dict[str, Any]) -> float | None:
-    """Mean fidelities to the power of the gates as sent: an upper bound, since Braket routes and decomposes them;
-    ``None`` where the device publishes no fidelities."""
+def success_probability(structures: Sequence[Shape], calibrated: dict[str, Any]) -> float | None:
+    """Mean fidelities to the power of the gates as sent, of the worst of the circuits: an upper bound, since Braket
+    routes and decomposes them; ``None`` where the device publishes no fidelities."""
     names = ("one_qubit_fidelity", "two_qubit_fidelity", "readout_fidelity")
     if any(name not in calibrated for name in names):
         return None
-    gates = [len(gate.target) for gate in qaoa_circuit(planned.structure).instructions]
-    counts = (gates.count(1), gates.count(2), planned.structure.variables)
-    product = np.prod([calibrated[name] ** count for name, count in zip(names, counts, strict=True)])
-    return float(min(1.0, product))
+    return min(1.0, *(fidelity(structure, *(calibrated[name] for name in names)) for structure in structures))
 
 
 def _token(key: str) -> str:
@@ -179,12 +132,13 @@ class Braket(QuantumBackend):
         return os.environ.get(_DEVICE, "")
 
     def capabilities(self) -> Capabilities:
-        """QAOA on a processor (``hardware``) or on one of Braket's own simulators (``simulator``), as the ARN says."""
+        """All jobs; a processor is ``hardware``, one of Braket's own simulators ``simulator``, as the ARN says."""
         evidence = _evidence(self.device)
         return Capabilities(
             evidence,
             self.max_variables,
-            QAOA,
+            (*QAOA, PAULI),
+            KINDS,
             metered=True,
             tier=str(evidence.value),
             remote=True,
@@ -214,15 +168,20 @@ class Braket(QuantumBackend):
             )
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """Worst case: a complete graph. Seconds = 1 + shots × (1 ms + 20 µs a gate) on a processor, an ion trap's pace;
-        3 s (the least that is charged) on a simulator. Queues of minutes to days are not known beforehand."""
-        n, algorithm, price = envelope.payload_variables, envelope.algorithm, price_of(self.device)
-        routed = estimate_on(coupling_map_of(self.device), n, algorithm.depth)
-        if _evidence(self.device) is EvidenceClass.SIMULATOR:
-            seconds = 3.0
+        """Worst case: a complete graph, or all circuits of a program. Seconds = 1 + shots × (1 ms + 20 µs a gate) on a
+        processor, an ion trap's pace; 3 s (the least that is charged) a circuit on a simulator. Queues of minutes to
+        days are not known beforehand."""
+        price, lattice = price_of(self.device), coupling_map_of(self.device)
+        if envelope.kind == "sample":
+            routed, circuits = estimate_on(lattice, envelope.payload_variables, envelope.algorithm.depth), 1
         else:
-            seconds = 1.0 + algorithm.shots * (1e-3 + 2e-5 * routed.logical_two_qubit_gates)
-        cost = price.task + algorithm.shots * price.shot + seconds / 60 * price.minute
+            routed, circuits = programs.estimated(lattice, envelope), envelope.program.circuits
+        shots = envelope.algorithm.shots * circuits
+        if _evidence(self.device) is EvidenceClass.SIMULATOR:
+            seconds = 3.0 * circuits
+        else:
+            seconds = 1.0 + shots * (1e-3 + 2e-5 * routed.logical_two_qubit_gates)
+        cost = price.task + shots * price.shot + seconds / 60 * price.minute
         return Estimate(
             60.0,
             seconds,
@@ -243,14 +202,14 @@ class Braket(QuantumBackend):
             from botocore.config import Config
 
             config = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60)
-            with _calling():
+            with calling():
                 session = boto3.Session(region_name=region or None)
                 self._clients[service, region] = session.client(service, config=config)
         return self._clients[service, region]
 
     def _described(self) -> tuple[str, dict[str, Any]]:
         """Status (``ONLINE`` …) and capabilities document of the device."""
-        with _calling():
+        with calling():
             told = self._client("braket", self.device).get_device(deviceArn=self.device)
         return told["deviceStatus"], json.loads(told["deviceCapabilities"])
 
@@ -265,13 +224,11 @@ class Braket(QuantumBackend):
         return {"device": self.device, **snapshot(self._described()[1])}
 
     def submit(self, envelope: JobEnvelope, payload: Payload, key: str) -> JobHandle:
-        """Create the task.
+        """Create the task; all circuits of a program are one task, a program set.
 
         A key that was noted before is looked up first, and what is sent again is the noted request to the letter:
         Braket takes it for the same task.
         """
-        from braket.ir.openqasm import Program
-
         self.check(envelope)
         note = notes.read(key)
         try:
@@ -279,36 +236,45 @@ class Braket(QuantumBackend):
                 return known
             if note is None:
                 status, told = self._described()
-                most = told.get("service", {}).get("shotsRange", [0, envelope.algorithm.shots])[1]
-                if status != "ONLINE" or envelope.algorithm.shots > most:
-                    why = f"is {status}" if status != "ONLINE" else f"takes at most {most} shots"
-                    raise BackendError(f"Braket's {self.device.partition('device/')[2]} {why}", FailureClass.CAPABILITY)
-                planned = plan(envelope, payload)
+                name, shots = self.device.partition("device/")[2], envelope.algorithm.shots
+                if status != "ONLINE":
+                    raise BackendError(f"Braket's {name} is {status}", FailureClass.CAPABILITY)
+                structures: list[Shape]
+                if envelope.kind == "sample":
+                    most = told.get("service", {}).get("shotsRange", [0, shots])[1]
+                    if shots > most:
+                        raise BackendError(f"Braket's {name} takes at most {most} shots", FailureClass.CAPABILITY)
+                    structures, record, action = _sampling(envelope, payload)
+                else:
+                    shots *= envelope.program.circuits
+                    programs.check_size(name, told, envelope.program.circuits, shots)
+                    reading, record = programs.plan_program(envelope, payload)
+                    structures = [one.structure for one in reading.measurements]
+                    action = programs.program_set(reading).json()
                 if _evidence(self.device) is EvidenceClass.HARDWARE:
                     calibrated = snapshot(told)
-                    planned.record["result"] |= {
+                    record["result"] |= {
                         "calibration": {"device": self.device, **calibrated},
-                        "success_probability": success_probability(planned, calibrated),
+                        "success_probability": success_probability(structures, calibrated),
                     }
-                bound = qaoa_circuit(planned.structure).make_bound_circuit(planned.inputs)
                 bucket, _, prefix = os.environ.get(_FOLDER, "").removeprefix("s3://").partition("/")
                 request = {
                     "clientToken": _token(key),
                     "deviceArn": self.device,
-                    "shots": envelope.algorithm.shots,
+                    "shots": shots,
                     "outputS3Bucket": bucket,
                     "outputS3KeyPrefix": f"{prefix.strip('/') or 'hybrid'}/{_token(key)}",
-                    "action": Program(source=openqasm(bound)).json(),
+                    "action": action,
                     "tags": {_TAG: key, "hybrid-envelope": envelope.digest},
                 }
-                note = {"request": request, "record": planned.record}
+                note = {"request": request, "record": record}
                 notes.write(key, note)
             client = self._client("braket", note["request"]["deviceArn"])
         except BackendError as error:
             # nothing but questions has left this machine
             error.not_sent = True
             raise
-        with _calling():
+        with calling():
             created = client.create_quantum_task(**note["request"])
         return JobHandle(self.name, created["quantumTaskArn"], key)
 
@@ -318,7 +284,7 @@ class Braket(QuantumBackend):
         note = notes.read(key)
         device = note["request"]["deviceArn"] if note else self.device
         filters = [{"name": "deviceArn", "operator": "EQUAL", "values": [device]}]
-        with _calling():
+        with calling():
             search = self._client("braket", device).get_paginator("search_quantum_tasks")
             pages = search.paginate(filters=filters, PaginationConfig={"PageSize": 100})
             tasks = [task for page in pages for task in page["quantumTasks"] if task.get("tags", {}).get(_TAG) == key]
@@ -332,7 +298,7 @@ class Braket(QuantumBackend):
         return _STATUS.get(self._task(handle)["status"], ProviderStatus.UNKNOWN)
 
     def _task(self, handle: JobHandle) -> dict[str, Any]:
-        with _calling():
+        with calling():
             task: dict[str, Any] = self._client("braket", handle.provider_id).get_quantum_task(
                 quantumTaskArn=handle.provider_id
             )
@@ -354,22 +320,29 @@ class Braket(QuantumBackend):
             raise BackendError(f"task {handle.provider_id} is another job's: it carries another tag")
         if note is None:
             raise BackendError(f"the note of task {handle.provider_id} is gone: its result cannot be decoded")
-        with _calling():
-            stored = self._client("s3", handle.provider_id).get_object(
-                Bucket=task["outputS3Bucket"], Key=f"{task['outputS3Directory']}/results.json"
-            )
-            text = stored["Body"].read()
+
+        def fetch(path: str) -> bytes:
+            with calling():
+                stored = self._client("s3", handle.provider_id).get_object(Bucket=task["outputS3Bucket"], Key=path)
+                content: bytes = stored["Body"].read()
+            return content
+
+        text, record = fetch(f"{task['outputS3Directory']}/results.json"), note["record"]
         try:
-            bits, executed = _read(text, note["record"]["result"]["width"], task["shots"])
+            if "reading" in record:
+                shots = task["shots"] // programs.circuits_of(record)
+                circuits, executed = programs.read(text, record["reading"], shots, fetch)
+                made = partial(answer_program, record, circuits)
+            else:
+                bits, executed = _read(text, record["result"]["width"], task["shots"])
+                made = partial(answer, record, bits)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise BackendError(
                 f"the result of task {handle.provider_id} cannot be read ({type(error).__name__})"
             ) from None
         life = (task["endedAt"] - task["createdAt"]).total_seconds() if "endedAt" in task else 0.0
         price = price_of(task["deviceArn"])
-        result = answer(
-            note["record"],
-            bits,
+        result = made(
             backend=self.name,
             version=task["deviceArn"].partition("device/")[2],
             sdk_versions={package: version(package) for package in (*PACKAGES, "boto3")},
@@ -385,12 +358,21 @@ class Braket(QuantumBackend):
     def cancel(self, handle: JobHandle) -> None:
         """Ask Braket to stop the task; one that has ended stays as it is."""
         client = self._client("braket", handle.provider_id)
-        with _calling(), suppress(client.exceptions.ConflictException):
+        with calling(), suppress(client.exceptions.ConflictException):
             client.cancel_quantum_task(quantumTaskArn=handle.provider_id)
 
     def forget(self, handle: JobHandle) -> None:
         """Drop the note: the result is stored."""
         notes.remove(handle.key)
+
+
+def _sampling(envelope: JobEnvelope, payload: Payload) -> tuple[list[Shape], dict[str, Any], str]:
+    """Circuit, record and action of a sample job."""
+    from braket.ir.openqasm import Program
+
+    planned = plan(envelope, payload)
+    bound = qaoa_circuit(planned.structure).make_bound_circuit(planned.inputs)
+    return [planned.structure], planned.record, Program(source=openqasm(bound)).json()
 
 
 def _read(text: bytes, width: int, shots: int) -> tuple[np.ndarray, float]:

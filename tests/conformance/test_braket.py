@@ -23,6 +23,7 @@ class TestBraketEmulator(BackendConformance):
     # a density matrix takes a second and more: problems of 6 variables only
     problems = range(0, 9, 3)
     depths = (1, 4)
+    noise = 0.05
 
     def backend(self) -> QuantumBackend:
         from resources.backends.braket import BraketEmulator

@@ -21,7 +21,7 @@ class TestIbmLocal(BackendConformance):
     # a second layer costs more fidelity than it gains
     problems = range(0, 7, 3)
     depths = (1,)
-    noise = 0.3
+    noise = 0.1
 
     def backend(self) -> QuantumBackend:
         return IbmLocal()

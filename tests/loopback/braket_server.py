@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 LOST = "lost answer"
+PROGRAM_SET = "braket.ir.openqasm.program_set"
 
 
 class BraketServer:
@@ -31,6 +32,14 @@ class BraketServer:
         self.hold = False
         self.page = 100
         self.device_status = "ONLINE"
+        self.program_sets: dict[str, Any] | None = {
+            "actionType": PROGRAM_SET,
+            "version": ["1"],
+            "maximumExecutables": 100,
+            "maximumTotalShots": 200_000,
+        }
+        #: Results of program sets have their parts in files of their own.
+        self.scattered = False
         self._faults: list[tuple[str, int | str, str, dict[str, str]]] = []
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -66,6 +75,7 @@ class BraketServer:
 
         one = [fidelity("RANDOMIZED_BENCHMARKING", 0.999), fidelity("READOUT", 0.97), fidelity("OTHER", 0.1)]
         capabilities = {
+            "action": {PROGRAM_SET: self.program_sets} if self.program_sets else {},
             "service": {"shotsRange": [1, 20_000], "updatedAt": "2026-11-21T08:00:00+00:00"},
             "paradigm": {"qubitCount": 20},
             "standardized": {
@@ -114,9 +124,30 @@ class BraketServer:
         with self._lock:
             task = self.tasks.get(arn)
             if task and task["status"] == "QUEUED" and not self.hold:
-                self.objects[f"{task['outputS3Bucket']}/{task['outputS3Directory']}/results.json"] = _run(task)
+                result, folder = _run(task), f"{task['outputS3Bucket']}/{task['outputS3Directory']}"
+                if self.scattered:
+                    result = self._scatter(json.loads(result), task)
+                self.objects[f"{folder}/results.json"] = result
                 task |= {"status": "COMPLETED", "endedAt": _now()}
             return task
+
+    def _scatter(self, whole: dict[str, Any], task: dict[str, Any]) -> bytes:
+        """Store each part in a file, and put its relative path in the place of it."""
+        bucket, folder = task["outputS3Bucket"], task["outputS3Directory"]
+
+        def stored(path: str, part: dict[str, Any]) -> str:
+            self.objects[f"{bucket}/{folder}/{path}"] = json.dumps(part).encode()
+            return path
+
+        for i, program in enumerate(whole["programResults"]):
+            program["executableResults"] = [
+                stored(f"programs/{i}/executables/{k}.json", one) for k, one in enumerate(program["executableResults"])
+            ]
+            program["source"] = stored(f"programs/{i}/program.json", program["source"])
+            whole["programResults"][i] = stored(f"programs/{i}/results.json", program)
+        whole["taskMetadata"] = stored("metadata.json", whole["taskMetadata"])
+        whole["s3Location"] = [bucket, folder]
+        return json.dumps(whole).encode()
 
     def listed(self, body: dict[str, Any]) -> dict[str, Any]:
         devices = {f["name"]: f["values"] for f in body.get("filters", [])}.get("deviceArn")
@@ -145,9 +176,10 @@ def _now() -> str:
 
 def _run(task: dict[str, Any]) -> bytes:
     from braket.default_simulator import StateVectorSimulator
-    from braket.ir.openqasm import Program
+    from braket.ir.openqasm import Program, ProgramSet
 
-    program = Program.parse_raw(task["action"])
+    kind = ProgramSet if json.loads(task["action"])["braketSchemaHeader"]["name"] == PROGRAM_SET else Program
+    program = kind.parse_raw(task["action"])
     result: str = StateVectorSimulator().run(program, shots=task["shots"]).json()
     return result.encode()
 

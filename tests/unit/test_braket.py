@@ -11,13 +11,17 @@ import pytest
 
 pytest.importorskip("braket.circuits", reason="the extra braket is not installed")
 
+from resources.backends import notes
 from resources.backends.base import JobHandle, ProviderStatus
 from resources.backends.braket import ION_TRAP, BraketEmulator, BraketLocal, plan
-from resources.backends.braket_aws import Braket
+from resources.backends.braket_aws import Braket, price_of
 from resources.backends.braket_calibration import snapshot
+from resources.backends.braket_programs import inputs_of, pauli_circuit
 from resources.backends.conformance import BackendConformance, asymmetric_problem, envelope_for
+from resources.backends.conformance_programs import asymmetric_program, exact_values, program_envelope
 from resources.circuits.ising import Ising
-from resources.envelope import Algorithm, Compilation, EvidenceClass
+from resources.circuits.pauli import Kind, PauliProgram, PauliStructure, Rotation, Term
+from resources.envelope import PAULI, Algorithm, Compilation, EvidenceClass, JobEnvelope
 from resources.failures import BackendError, FailureClass
 from tests.loopback.braket_server import LOST, BraketServer
 
@@ -112,7 +116,7 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: BraketServe
         monkeypatch.setenv(name, value)
     for store in (server.tasks, server.by_token, server.objects, server.requests, server._faults):
         store.clear()
-    server.hold, server.page, server.device_status = False, 100, "ONLINE"
+    server.hold, server.page, server.device_status, server.scattered = False, 100, "ONLINE", False
 
 
 def job(seed: int = 0):  # type: ignore[no-untyped-def]
@@ -125,6 +129,8 @@ class TestLoopbackConformance(BackendConformance):
 
     problems = range(2)
     depths = (1, 4)
+    # the service's shots have no seed
+    noise = 0.02
 
     def backend(self) -> Braket:
         return Braket()
@@ -255,6 +261,135 @@ def test_another_jobs_result_is_refused() -> None:
     other = Braket().submit(*job(2), "two")
     with pytest.raises(BackendError, match="another job's"):
         Braket().result(JobHandle("braket", other.provider_id, "one"))
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+
+def program_job(kind: Kind = "estimate", shots: int = 100) -> tuple[JobEnvelope, PauliProgram]:
+    program = asymmetric_program(kind)
+    return program_envelope(Braket(), program, kind, Algorithm(name=PAULI, shots=shots)), program
+
+
+@pytest.mark.parametrize("structure", [
+    PauliStructure((0, 1, 0, 0), ("XIZI", "YXZY", "ZZZZ", "IIYI"), "XYZZ"), PauliStructure((0, 0), (), "ZX"),
+])  # fmt: skip
+def test_a_programs_circuit_is_its_rotations(structure: PauliStructure) -> None:
+    angles = np.array([[0.3, -1.1, 0.7, 2.0][: structure.parameters]])
+    rotations = [
+        Rotation(pauli=pauli, factor=angle) for pauli, angle in zip(structure.paulis, angles[0].tolist(), strict=True)
+    ]
+    circuit = pauli_circuit(structure)
+    assert circuit.qubit_count == structure.variables
+    matrix = circuit.make_bound_circuit(inputs_of(angles[0])).to_unitary()
+    for place, letter in enumerate(structure.basis):
+        string = "".join(letter if qubit == place else "I" for qubit in range(structure.variables))
+        program = PauliProgram(
+            initial=structure.initial, rotations=rotations, observables=((Term(pauli=string, coefficient=1.0),),)
+        )
+        bit = (np.arange(2**structure.variables) >> (structure.variables - 1 - place)) & 1
+        found = float((np.abs(matrix[:, 0]) ** 2 * (1 - 2 * bit)).sum())
+        assert found == pytest.approx(exact_values(program, "estimate")[0, 0], abs=1e-9)
+
+
+def test_all_circuits_of_a_job_are_one_task(server: BraketServer) -> None:
+    backend, (envelope, program) = Braket(), program_job()
+    handle = backend.submit(envelope, program, KEY)
+    (task,) = server.tasks.values()
+    # 12 circuits: three rows in four bases
+    assert task["shots"] == 1200
+    sent = json.loads(task["action"])
+    assert [len(part["inputs"]["a0"]) for part in sent["programs"]] == [3, 3, 3, 3]
+    assert "0.3" not in sent["programs"][0]["source"]
+    assert Braket().submit(envelope, program, KEY) == handle
+    assert len(server.tasks) == 1
+    result = Braket().result(handle)
+    assert result == backend.result(handle)
+    assert result.actual_cost == pytest.approx(0.30 + 1200 * price_of(DEVICE).shot)
+    estimate = backend.estimate(envelope)
+    assert estimate.cost == pytest.approx(result.actual_cost)
+    assert estimate.execution_seconds > 1.2
+    assert result.success_probability is not None
+    assert 0 < result.success_probability < 1
+
+
+@pytest.mark.parametrize("kind", ["estimate", "kernel"])
+def test_parts_in_files_of_their_own_are_read(server: BraketServer, kind: Kind) -> None:
+    server.scattered = True
+    envelope, program = program_job(kind, shots=1000)
+    result = Braket().result(Braket().submit(envelope, program, KEY))
+    errors = np.array(result.standard_errors)
+    assert (np.abs(np.array(result.values) - exact_values(program, kind)) <= 5 * errors + 0.02).all()
+    place = next(place for place in server.objects if "executables" in place)
+    del server.objects[place]
+    with pytest.raises(BackendError) as refused:
+        Braket().result(Braket().submit(envelope, program, KEY))
+    assert refused.value.failure_class is FailureClass.BACKEND
+
+
+def test_a_lost_answer_of_a_program_is_adopted(server: BraketServer) -> None:
+    envelope, program = program_job()
+    server.fail("/quantum-task", LOST)
+    with pytest.raises(BackendError) as lost:
+        Braket().submit(envelope, program, KEY)
+    assert not lost.value.not_sent
+    assert Braket().submit(envelope, program, KEY) == Braket().find(KEY)
+    assert len(server.tasks) == 1
+
+
+@pytest.mark.parametrize("damage", ["garbled", "a circuit", "a program", "shots", "failed", "another kind"])
+def test_a_damaged_program_set_is_refused(server: BraketServer, damage: str) -> None:
+    envelope, program = program_job()
+    handle = Braket().submit(envelope, program, KEY)
+    assert Braket().status(handle) is ProviderStatus.SUCCEEDED
+    ((place, whole),) = server.objects.items()
+    told = json.loads(whole)
+    executables = told["programResults"][1]["executableResults"]
+    if damage == "a circuit":
+        del executables[1]
+    elif damage == "a program":
+        del told["programResults"][3]
+    elif damage == "shots":
+        executables[2]["measurements"] = executables[2]["measurements"][:50]
+    elif damage == "failed":
+        header = {"name": "braket.task_result.program_set_executable_failure", "version": "1"}
+        reason = {"failureReason": "a qubit was lost", "retryable": True, "category": "DEVICE"}
+        executables[2] = {"braketSchemaHeader": header, "inputsIndex": 2, "failureMetadata": reason}
+    elif damage == "another kind":
+        told = {"measurements": [[0, 1]]}
+    server.objects[place] = b"{" if damage == "garbled" else json.dumps(told).encode()
+    with pytest.raises(BackendError, match="a qubit was lost" if damage == "failed" else "cannot be read") as refused:
+        Braket().result(handle)
+    assert refused.value.failure_class is FailureClass.BACKEND
+
+
+def test_read_outs_told_as_probabilities_are_read(server: BraketServer) -> None:
+    envelope, program = program_job("kernel")
+    handle = Braket().submit(envelope, program, KEY)
+    Braket().status(handle)
+    ((place, whole),) = server.objects.items()
+    told = json.loads(whole)
+    for one in told["programResults"][0]["executableResults"]:
+        one |= {"measurements": None, "measurementProbabilities": {"100": 0.75, "001": 0.25}}
+    server.objects[place] = json.dumps(told).encode()
+    # qubit 0 first: 100 is where the program starts
+    assert np.array(Braket().result(handle).values) == pytest.approx(0.75 + 0.25 * np.eye(3))
+
+
+@pytest.mark.parametrize("limits", [
+    None, {"maximumExecutables": 11, "maximumTotalShots": 10**6}, {"maximumExecutables": 12, "maximumTotalShots": 1199}
+])  # fmt: skip
+def test_a_device_without_such_program_sets_is_passed_by(
+    server: BraketServer, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int] | None
+) -> None:
+    monkeypatch.setattr(server, "program_sets", limits)
+    envelope, program = program_job()
+    with pytest.raises(BackendError, match="program set") as refused:
+        Braket().submit(envelope, program, KEY)
+    assert refused.value.failure_class is FailureClass.CAPABILITY
+    assert refused.value.not_sent
+    assert not server.tasks
+    assert notes.read(KEY) is None
 
 
 def test_cancel(server: BraketServer) -> None:
