@@ -6,12 +6,12 @@ Not here: routes (``service``), or when a fault shows (``faults``).
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import struct
 from contextlib import suppress
 from typing import Any
 
+from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -90,8 +90,8 @@ class Wire:
 async def body_of(request: Request) -> Any:
     """The JSON body: an object or a list."""
     try:
-        document = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        document = from_json(await request.body())
+    except ValueError:
         raise Refused(400, "no_json", "the body is not JSON") from None
     if not isinstance(document, dict | list):
         raise Refused(400, "no_json", "the body is neither an object nor a list")

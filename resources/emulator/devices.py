@@ -357,6 +357,7 @@ def _sampled(name: str, number: int, circuit: QuantumCircuit, shots: int, rng: n
     return {"".join(map(str, row)): int(count) for row, count in zip(distinct.tolist(), counts, strict=True)}
 
 
+@lru_cache(maxsize=64)
 def digest_of_program(kind: str, program: str) -> str:
     """SHA-256 (hex) by which a circuit is kept once."""
     return hashlib.sha256(f"{kind}:{program}".encode()).hexdigest()
