@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from resources.backends import notes
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
 from resources.backends.ibm_client import one_request, speaking, status_code
-from resources.backends.ibm_programs import estimated, finished, planned, sent
+from resources.backends.ibm_programs import answered, estimated, finished, planned, sent
 from resources.backends.ibm_sampler import MITIGATION, check_decoupling, missing_package
 from resources.circuits import device as on_device
 from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass, JobEnvelope, JobResult, Timings
@@ -286,7 +286,7 @@ class Ibm(QuantumBackend):
                 reason = redacted(job.error_message() or "no reason given", 300)
                 raise BackendError(f"job {handle.provider_id} ended as {word}: {reason}", FailureClass.BACKEND)
         with speaking(f"reading the result of job {handle.provider_id}"):
-            answer = job.result()
+            answer = answered(job, note)
         return finished(self.name, note, answer, self._timings(job))
 
     def _timings(self, job: Any) -> Timings:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend
 from resources.backends.ibm_client import speaking
-from resources.backends.ibm_programs import estimated, finished, planned, randomized, sent
+from resources.backends.ibm_programs import answered, estimated, finished, planned, randomized, sent
 from resources.backends.ibm_sampler import MITIGATION, check_decoupling, missing_package
 from resources.circuits import device as on_device
 from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass, JobEnvelope, JobResult, Timings
@@ -109,7 +109,7 @@ class IbmLocal(LocalBackend):
         amplitudes = min(4.0**n, shots * 2.0**n)
         each = _SECONDS_PER_AMPLITUDE * worst.two_qubit_gates * amplitudes
         seconds = _SECONDS + circuits * each + (0.0 if envelope.kind == "sample" else circuits * _SECONDS_PER_CIRCUIT)
-        return replace(worst, execution_seconds=seconds)
+        return replace(worst, execution_seconds=seconds, device_seconds=worst.execution_seconds)
 
     def _estimates(self, envelope: JobEnvelope) -> bool:
         return envelope.kind == "estimate" and self.device().num_qubits <= _ESTIMATOR_QUBITS
@@ -120,7 +120,7 @@ class IbmLocal(LocalBackend):
         pubs, note = planned(envelope, payload, self.device(), EvidenceClass.EMULATOR, estimator=estimator)
         started, simulator = time.perf_counter(), _simulator(self.device_name)
         with speaking("running in local mode"):
-            answer = sent(simulator, envelope, pubs, note, seed=envelope.algorithm.seed).result()
+            answer = answered(sent(simulator, envelope, pubs, note, seed=envelope.algorithm.seed), note)
         return finished(self.name, note, answer, Timings(execute=time.perf_counter() - started))
 
 

@@ -26,7 +26,7 @@ from resources.backends.program_trip import answer_program, plan_program
 from resources.circuits.device import calibration_of, estimate_program, success_probability
 from resources.circuits.pauli import PauliStructure, Reading
 from resources.circuits.templates import kept, logical_circuit
-from resources.envelope import Compilation, EvidenceClass, JobEnvelope, JobResult, PostProcessing, Timings
+from resources.envelope import Compilation, EvidenceClass, JobEnvelope, JobResult, PostProcessing, Table, Timings
 from resources.failures import BackendError, FailureClass, redacted
 from resources.payloads import Payload, reading_of
 
@@ -77,6 +77,17 @@ def sent(
     if seed is not None:
         primitive.options.simulator.seed_simulator = seed
     return primitive.run(pubs) if estimating else primitive.run(pubs, shots=envelope.algorithm.shots)
+
+
+def answered(job: Any, note: dict[str, Any]) -> Any:
+    """What a job of the client has answered, in the form that ``finished`` takes: of the Estimator also its bits."""
+    if "taken" not in note:
+        return job.result()
+    from qiskit.primitives import PrimitiveJob
+    from qiskit_ibm_runtime.decoders.executor.decoder import ExecutorResultDecoder
+
+    # in local mode nothing is encoded
+    return PrimitiveJob.result(job) if isinstance(job, PrimitiveJob) else job.result(decoder=ExecutorResultDecoder)
 
 
 def finished(name: str, note: dict[str, Any], answer: Any, timings: Timings) -> JobResult:
@@ -143,6 +154,7 @@ class _Compiled:
 
     circuit: QuantumCircuit
     layout: tuple[int, ...]
+    measured: tuple[int, ...]
     depth: int
     two_qubit_gates: int
     logical_depth: int
@@ -182,12 +194,14 @@ def _compiled(structure: PauliStructure, compilation: Compilation, device: Backe
         raise BackendError(
             f"the circuit could not be compiled for {device.name}, layout {layout}: {redacted(str(error), 300)}", kind
         ) from error
+    measured = routed.layout.final_index_layout(filter_ancillas=True)
     read = routed.copy()
     read.add_register(ClassicalRegister(structure.variables))
-    read.measure(routed.layout.final_index_layout(filter_ancillas=True), range(structure.variables))
+    read.measure(measured, range(structure.variables))
     return _Compiled(
         circuit=routed,
         layout=tuple(routed.layout.initial_index_layout(filter_ancillas=True)),
+        measured=tuple(measured),
         depth=routed.depth(),
         two_qubit_gates=routed.num_nonlocal_gates(),
         logical_depth=logical.depth(),
@@ -238,6 +252,7 @@ def _for_estimator(envelope: JobEnvelope, payload: Payload, device: BackendV2) -
         "reading": noted(reading),
         "compile_seconds": time.perf_counter() - started,
         "taken": randomizations * each,
+        "measured": compiled.measured,
         "mitigated": _calibrates(envelope),
         "result": {
             "depth": compiled.depth,
@@ -278,29 +293,37 @@ def _estimator(mode: Any, envelope: JobEnvelope, tags: Sequence[str]) -> Any:
 
 
 def _values(name: str, note: dict[str, Any], answer: Any) -> JobResult:
-    """Sums over the bases; of the Estimator's two standard errors, from all shots and from the scatter of the
-    randomizations, the larger one."""
+    """Values are the Estimator's. Their errors are computed here from the same bits: its own leave out that strings
+    read in one basis are correlated, and it does not see that shots are missing."""
+    from qiskit_ibm_runtime.decoders.executor_estimator.decoder import ClientSideEstimatorDecoder
+
     reading = reading_again(note["reading"])
-    parts, (rows, columns) = _parts(reading), reading.shape
-    values, variances = np.zeros((rows, columns)), np.zeros((rows, columns))
+    values, parts = np.zeros(reading.shape), _parts(reading)
     try:
-        if len(answer) != len(parts):
-            raise ValueError(f"{len(answer)} parts of {len(parts)}")
-        for pub, part in zip(answer, parts, strict=True):
-            told = np.array([pub.data.evs, pub.data.stds, pub.data.ensemble_standard_error], dtype=float)
-            if told.shape != (3, rows, len(part)) or not np.isfinite(told).all():
-                raise ValueError(f"numbers of shape {told.shape}")
-            at = list(part)
-            values[:, at] += told[0]
-            variances[:, at] += told[1:].max(axis=0) ** 2
-    except (AttributeError, TypeError, ValueError) as error:
+        for pub, part in zip(ClientSideEstimatorDecoder.decode(answer), parts, strict=True):
+            evs = np.asarray(pub.data.evs, dtype=float)
+            if evs.shape != (len(values), len(part)) or not np.isfinite(evs).all():
+                raise ValueError(f"numbers of shape {evs.shape}")
+            values[:, list(part)] += evs
+        read = [_bits(item, note) for item in answer]
+        bits = [one.transpose(1, 0, 2, 3).reshape(len(values), note["taken"], -1) for one in read[: len(parts)]]
+        raw, errors = reading.values(bits)
+        if note["mitigated"]:
+            # what the randomized read-out of the ground state shows in place of 0
+            wrong = read[len(parts)].mean(axis=(0, 1))
+            confusion = np.array([[1 - wrong, wrong], [wrong, 1 - wrong]]).transpose(2, 0, 1)
+            errors = reading.values(bits, [confusion] * len(parts))[1]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
         raise BackendError(
-            f"the answer does not hold {rows} × {columns} values ({redacted(str(error))})", FailureClass.BACKEND
+            f"the answer does not hold {reading.shape} values of {note['taken']} shots a circuit "
+            f"({redacted(str(error), 300)})",
+            FailureClass.BACKEND,
         ) from None
     return JobResult(
         envelope_digest=note["envelope_digest"],
-        values=tuple(map(tuple, values.tolist())),
-        standard_errors=tuple(map(tuple, np.sqrt(variances).tolist())),
+        values=_table(values),
+        standard_errors=_table(errors),
+        raw_values=_table(raw) if note["mitigated"] else (),
         evidence_class=EvidenceClass(note["evidence"]),
         post_processing=PostProcessing.MITIGATED if note["mitigated"] else PostProcessing.RAW,
         backend=name,
@@ -311,6 +334,18 @@ def _values(name: str, note: dict[str, Any], answer: Any) -> JobResult:
         circuits=reading.circuits,
         **note["result"],
     )
+
+
+def _bits(item: Any, note: dict[str, Any]) -> np.ndarray:
+    """Read-outs of the program's qubits, int8, shape ``(randomizations, …, shots, qubits)``, random flips undone."""
+    bits = np.asarray(item["_meas"], dtype=bool)
+    if "measurement_flips._meas" in item:
+        bits = bits ^ np.asarray(item["measurement_flips._meas"], dtype=bool)
+    return bits[..., note["measured"]].astype(np.int8)
+
+
+def _table(numbers: np.ndarray) -> Table:
+    return tuple(map(tuple, numbers.tolist()))
 
 
 # --- the Sampler ----------------------------------------------------------------------------------------------------

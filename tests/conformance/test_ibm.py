@@ -10,7 +10,7 @@ from resources.backends.conformance import BackendConformance, asymmetric_proble
 from resources.backends.conformance_programs import asymmetric_program, exact_values, program_envelope
 from resources.backends.ibm_local import IbmLocal
 from resources.circuits.ising import Ising
-from resources.circuits.pauli import Kind, PauliProgram, Term
+from resources.circuits.pauli import Kind, PauliProgram, Rotation, Term
 from resources.circuits.templates import qiskit_template
 from resources.envelope import PAULI, Algorithm, EvidenceClass, Mitigation, PostProcessing
 from resources.failures import BackendError, FailureClass
@@ -118,6 +118,7 @@ def test_trex_undoes_read_out_errors_of_values() -> None:
     assert abs(exact - mitigated) < 5 * results[1].standard_errors[0][0] < 0.5
     assert [result.post_processing for result in results] == [PostProcessing.RAW, PostProcessing.MITIGATED]
     assert [result.parameters["readout_mitigation"] for result in results] == [None, "TREX"]
+    assert results[1].raw_values[0][0] == pytest.approx(raw, abs=0.1)
     # 32 randomizations of 64 shots, and as many to learn the read-out errors
     assert [result.parameters["calibration_shots"] for result in results] == [0, 2048]
     assert [result.shots for result in results] == [2048, 2048]
@@ -157,3 +158,26 @@ def test_what_a_program_cannot_be_is_refused() -> None:
         with pytest.raises(BackendError) as refusal:
             backend.submit(program_envelope(backend, program, "estimate", algorithm), program, "key")
         assert refusal.value.failure_class is FailureClass.CAPABILITY
+
+
+def test_errors_of_values_know_that_strings_are_correlated() -> None:
+    # both strings say the same in every shot: the error of their sum is twice that of one
+    rotation = Rotation(pauli="XII", factor=1.2)
+    strings = {"one": ("ZII",), "both": ("ZII", "IZI"), "all": ("ZII", "IZI", "IIZ")}
+    backend = IbmLocal()
+    # |000> + |111> up to weights: two CNOTs as rotations
+    cnots = [Rotation(pauli=pauli, factor=factor) for pauli, factor in (
+        ("ZXI", np.pi / 2), ("ZII", -np.pi / 2), ("IXI", -np.pi / 2), ("IZX", np.pi / 2), ("IZI", -np.pi / 2),
+        ("IIX", -np.pi / 2),
+    )]  # fmt: skip
+    observables = tuple(tuple(Term(pauli=p, coefficient=1.0) for p in each) for each in strings.values())
+    program = PauliProgram(initial=(0, 0, 0), rotations=(rotation, *cnots), observables=observables)
+    envelope = program_envelope(backend, program, "estimate", Algorithm(name=PAULI, shots=4000))
+    result = backend.result(backend.submit(envelope, program, "key"))
+    exact = exact_values(program, "estimate")[0]
+    assert exact[2] == pytest.approx(3 * exact[0])
+    one, both, all_ = result.standard_errors[0]
+    assert one == pytest.approx(np.sqrt((1 - exact[0] ** 2) / 4000), rel=0.05)
+    # noise makes them a little less alike
+    assert 1.8 * one < both <= 2 * one * 1.05
+    assert 2.6 * one < all_ <= 3 * one * 1.05

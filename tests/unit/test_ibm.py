@@ -19,8 +19,8 @@ from resources.backends.base import JobHandle, ProviderStatus, QuantumBackend
 from resources.backends.conformance import BackendConformance, asymmetric_problem, envelope_for
 from resources.backends.conformance_programs import asymmetric_program, exact_values, program_envelope
 from resources.backends.ibm import QUEUED_JOB_SECONDS, Ibm
-from resources.circuits.pauli import Kind
-from resources.envelope import PAULI, Algorithm, EvidenceClass, JobEnvelope, Mitigation
+from resources.circuits.pauli import Kind, PauliProgram, Term
+from resources.envelope import PAULI, Algorithm, EvidenceClass, JobEnvelope, Mitigation, PostProcessing
 from resources.failures import BackendError, FailureClass, TimedOut
 from tests.loopback.ibm_server import API_KEY, DEVICE, IbmServer
 
@@ -153,6 +153,14 @@ def test_values_over_the_service(server: IbmServer, home: Path, kind: Kind) -> N
     server.garbled = True
     assert refusal(lambda: backend.result(handle)).failure_class is FailureClass.BACKEND
     server.garbled = False
+    server.held = True
+    short = backend.submit(envelope, program, "short")
+    server.jobs[short.provider_id].body["params"]["quantum_program"]["shots"] = 900
+    server.held = False
+    until_ended(backend, short)
+    missing = refusal(lambda: backend.result(short))
+    assert missing.failure_class is FailureClass.BACKEND
+    assert "1000 shots" in str(missing)
     # the answer to fewer rows
     note = notes.read("key")
     assert note is not None
@@ -160,6 +168,24 @@ def test_values_over_the_service(server: IbmServer, home: Path, kind: Kind) -> N
     notes.write("key", note)
     unfit = refusal(lambda: backend.result(handle))
     assert unfit.failure_class is FailureClass.BACKEND
+
+
+def test_read_out_errors_of_values_are_undone_by_the_service(server: IbmServer) -> None:
+    backend = Ibm()
+    program = PauliProgram(initial=(1, 1, 1), observables=((Term(pauli="ZZZ", coefficient=1.0),),))
+    asked = Algorithm(name=PAULI, shots=1024, mitigation=Mitigation(readout=True))
+    envelope = program_envelope(backend, program, "estimate", asked)
+    handle = backend.submit(envelope, program, "key")
+    assert until_ended(backend, handle) is ProviderStatus.SUCCEEDED
+    result = backend.result(handle)
+    # one circuit and the one that learns the errors
+    assert backend.estimate(envelope).execution_seconds == pytest.approx(2 + 350e-6 * 2 * 1024)
+    assert result.parameters["calibration_shots"] == result.shots == 1024
+    assert result.post_processing is PostProcessing.MITIGATED
+    (value,), (raw,), (error,) = result.values[0], result.raw_values[0], result.standard_errors[0]
+    assert -1 < raw < -0.8
+    assert abs(value + 1) < abs(raw + 1)
+    assert abs(value + 1) < 5 * error < 0.2
 
 
 def test_the_first_bit_is_variable_0(server: IbmServer) -> None:
