@@ -201,7 +201,7 @@ def _forgivable(found: BreakerState) -> bool:
 
 def _read(tx: sa.Connection, backend: str) -> BreakerState:
     row = tx.execute(_ROW, {"asked": backend}).first()
-    return BreakerState(*row) if row else BreakerState(backend)
+    return BreakerState(**row._mapping) if row else BreakerState(backend)
 
 
 def _locked(tx: sa.Connection, backend: str) -> BreakerState:
