@@ -71,7 +71,21 @@ _ROWS: dict[str, list[dict[str, Any]]] = {
         "feasible_share": 1.0, "discretisation_error": 0.0, "auxiliary_variables": 0, "native_terms": 4,
         "preparation_depth": None,
     }],
-    "quantum_jobs": [{**_ID, "envelope_digest": "", "job_id": ""}],
+    "quantum_jobs": [
+        {
+            **_ID,
+            "envelope_digest": "",
+            "job_id": "",
+            "coupling_map": "heavy-hex",
+            "estimated_logical_two_qubit_gates": 30.0,
+            "estimated_logical_depth": 15.0,
+            "estimated_two_qubit_gates": 90.0,
+            "estimated_depth": 63.0,
+            "device_seconds": 2.3,
+            "device_cost": 3.6,
+            "device_priced_as": "ibm, USD",
+        }
+    ],
     "quantum_samples": [_SAMPLE, {**_SAMPLE, "rank": 2, "bits": "0001", "energy": -2.0, "count": 40}],
     "scored_candidates": [
         _CANDIDATE,

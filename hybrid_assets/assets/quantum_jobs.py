@@ -14,6 +14,8 @@ from hybrid_assets.assets.stage import QUANTUM, failure, stage, stored
 from hybrid_assets.assets.stand_ins import stopped_job
 from hybrid_assets.checks import CheckContext
 from hybrid_assets.line import BATCH
+from resources.backends.base import Estimate
+from resources.device_price import expected
 from resources.dispatcher import WITHOUT_RESULT, Dispatcher, JobFailed
 from resources.environments import Settings
 from resources.failures import HybridError
@@ -47,6 +49,7 @@ def quantum_jobs(
         plan = walking.plan if walking else None
         make = maker(context, family, instance, resolved, settings, dispatcher, plan)
         envelope = make(prepared=prepared, payload_ref=encoded_problems["payload_ref"].iloc[0])
+        estimate = expected(dispatcher, envelope)
         if BATCH in context.run.tags and dispatcher.is_remote(envelope.backend):
             # goes out with the rest of its batch, as one submission
             job = dispatcher.intend(envelope, HOLD_SECONDS)
@@ -61,6 +64,7 @@ def quantum_jobs(
         "family": family.name,
         "envelope_digest": envelope.digest,
         "job_id": job.job_id,
+        **estimated(estimate),
     }
     yield from stored(
         "quantum_jobs",
@@ -72,5 +76,21 @@ def quantum_jobs(
             "backend": job.backend,
             "envelope": dg.MetadataValue.json(envelope.model_dump(mode="json")),
             "idempotency_key": envelope.idempotency_key,
+            **{name: value for name, value in estimated(estimate).items() if value is not None},
         },
     )
+
+
+def estimated(estimate: Estimate | None) -> dict[str, float | str | None]:
+    """What the job was expected to be and to take on a device, by column; null where nobody can say."""
+    circuit = estimate is not None and estimate.depth > 0
+    return {
+        "coupling_map": estimate.coupling_map if estimate and estimate.device_seconds is not None else None,
+        "estimated_logical_two_qubit_gates": float(estimate.logical_two_qubit_gates) if estimate and circuit else None,
+        "estimated_logical_depth": float(estimate.logical_depth) if estimate and circuit else None,
+        "estimated_two_qubit_gates": float(estimate.two_qubit_gates) if estimate and circuit else None,
+        "estimated_depth": float(estimate.depth) if estimate and circuit else None,
+        "device_seconds": estimate.device_seconds if estimate else None,
+        "device_cost": estimate.device_cost if estimate else None,
+        "device_priced_as": estimate.priced_as if estimate else None,
+    }

@@ -47,6 +47,15 @@ VOLATILE = frozenset(
         "decided_at",
         "correlation_id",
         "cached",
+        # estimates: calibrations and prices change them
+        "coupling_map",
+        "estimated_logical_two_qubit_gates",
+        "estimated_logical_depth",
+        "estimated_two_qubit_gates",
+        "estimated_depth",
+        "device_seconds",
+        "device_cost",
+        "device_priced_as",
     }
 )
 

@@ -145,6 +145,19 @@ quantum_jobs = _table(
         "envelope_digest": text("Digest of the envelope of round 0: what the job is."),
         "job_id": text("The job's id in the ledger."),
     },
+    gained={
+        # worst case of the job's size, before anything is sent; null where the backend gives no estimate
+        "coupling_map": text("Coupling map that the estimate is routed on; full: every pair.", nullable=True),
+        "estimated_logical_two_qubit_gates": real(
+            "Two-qubit gates before routing, estimated.", nullable=True, at_least=0.0
+        ),
+        "estimated_logical_depth": real("Depth before routing, estimated.", nullable=True, at_least=0.0),
+        "estimated_two_qubit_gates": real("Two-qubit gates as routed, estimated.", nullable=True, at_least=0.0),
+        "estimated_depth": real("Depth as routed, estimated.", nullable=True, at_least=0.0),
+        "device_seconds": real("Seconds that a device would take for it, estimated.", nullable=True, at_least=0.0),
+        "device_cost": real("What it would cost there, by the policy's price list.", nullable=True, at_least=0.0),
+        "device_priced_as": text("Device whose price that is, and the currency.", nullable=True),
+    },
 )
 
 quantum_samples = _table(

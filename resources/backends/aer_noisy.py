@@ -17,6 +17,7 @@ import numpy as np
 
 from resources.backends.aer import load_transpiler
 from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
+from resources.backends.device_time import on_device
 from resources.backends.gate_simulator import circuits_of
 from resources.backends.ibm_local import fake_size
 from resources.backends.measuring import sampled
@@ -116,7 +117,7 @@ class AerNoisy(LocalBackend):
             gates, layers, circuits = logical.two_qubit_gates, logical.depth, envelope.program.circuits
         constant, per_gate, per_amplitude = SECONDS_MODEL
         seconds = constant + 4 * gates * (per_gate + per_amplitude * 4.0**n)
-        return Estimate(
+        expected = Estimate(
             queue_seconds=0.0,
             execution_seconds=circuits * seconds,
             cost=0.0,
@@ -126,6 +127,7 @@ class AerNoisy(LocalBackend):
             logical_depth=logical.logical_depth,
             coupling_map="heavy-hex",
         )
+        return on_device(expected, envelope.program.circuits * envelope.algorithm.shots)
 
     def calibration(self) -> dict[str, Any]:
         """The whole device's calibration; it never changes."""

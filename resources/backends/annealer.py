@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend, installed, package_version
+from resources.backends.device_time import annealer_seconds
 from resources.backends.readout import counted
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.payloads import Payload, model_of
@@ -47,8 +48,9 @@ class Annealer(LocalBackend):
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
         """Seconds = reads × sweeps × n × (12 ns + 0.1 ns × neighbours), measured on one core; complete graph."""
-        n = envelope.payload_variables
-        return Estimate(0.0, envelope.algorithm.shots * SWEEPS * n * (12e-9 + 1e-10 * (n - 1)), 0.0)
+        n, shots = envelope.payload_variables, envelope.algorithm.shots
+        seconds = shots * SWEEPS * n * (12e-9 + 1e-10 * (n - 1))
+        return Estimate(0.0, seconds, 0.0, device_seconds=annealer_seconds(shots))
 
     def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """Anneal ``shots`` times. Past the time limit it stops between two reads and returns those it has.

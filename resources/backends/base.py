@@ -74,6 +74,10 @@ class Estimate:
         two_qubit_gates, depth: of the circuit as routed on ``coupling_map``.
         logical_two_qubit_gates, logical_depth: of the circuit before routing.
         coupling_map: name of the topology; ``full`` where every pair is coupled.
+        device_seconds: seconds that a device would take; ``None``: ``execution_seconds`` are a device's own, or no
+            device is meant (a classical heuristic).
+        device_cost, priced_as: what it would cost on the device of this name, by the policy's price list; filled in
+            where a policy is at hand (``device_price``).
     """
 
     queue_seconds: float
@@ -84,6 +88,9 @@ class Estimate:
     logical_two_qubit_gates: int = 0
     logical_depth: int = 0
     coupling_map: str = "full"
+    device_seconds: float | None = None
+    device_cost: float | None = None
+    priced_as: str | None = None
 
 
 def installed(module: str) -> bool:

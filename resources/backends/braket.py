@@ -27,6 +27,7 @@ from resources.backends.braket_programs import (
     plan_program,
     two_qubit_gates,
 )
+from resources.backends.device_time import on_device
 from resources.backends.measuring import sampled
 from resources.backends.program_trip import answer_program
 from resources.backends.trip import answer
@@ -273,7 +274,7 @@ class _Simulated(LocalBackend):
             # each layer of a rotation turns several qubits
             gates = n * full.logical_depth
         constant, per_gate, per_amplitude = self.seconds_model
-        return Estimate(
+        expected = Estimate(
             queue_seconds=0.0,
             execution_seconds=circuits * constant + circuits * gates * (per_gate + per_amplitude * self.base**n),
             cost=0.0,
@@ -282,6 +283,7 @@ class _Simulated(LocalBackend):
             logical_two_qubit_gates=full.logical_two_qubit_gates,
             logical_depth=full.logical_depth,
         )
+        return on_device(expected, circuits * envelope.algorithm.shots)
 
     def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """Choose the angles, run one circuit; or all circuits of a program.

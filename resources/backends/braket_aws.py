@@ -29,6 +29,7 @@ from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderS
 from resources.backends.braket import PACKAGES, fidelity, missing_sdk, openqasm, plan, qaoa_circuit
 from resources.backends.braket_calibration import snapshot
 from resources.backends.braket_client import calling
+from resources.backends.device_time import on_device
 from resources.backends.program_trip import answer_program
 from resources.backends.trip import answer
 from resources.circuits.device import CouplingMapName, estimate_on
@@ -182,7 +183,7 @@ class Braket(QuantumBackend):
         else:
             seconds = 1.0 + shots * (1e-3 + 2e-5 * routed.logical_two_qubit_gates)
         cost = price.task + shots * price.shot + seconds / 60 * price.minute
-        return Estimate(
+        expected = Estimate(
             60.0,
             seconds,
             cost,
@@ -192,6 +193,7 @@ class Braket(QuantumBackend):
             logical_depth=routed.logical_depth,
             coupling_map=routed.coupling_map,
         )
+        return on_device(expected, shots) if _evidence(self.device) is EvidenceClass.SIMULATOR else expected
 
     def _client(self, service: str, arn: str) -> Any:
         """A client that asks once: repeating is the dispatcher's. In the region of ``arn`` (a device's or a task's);

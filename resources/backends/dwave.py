@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend, QuantumBackend
-from resources.backends.dwave_embedding import Graph, embed, unembedded
+from resources.backends.device_time import annealer_seconds
+from resources.backends.dwave_embedding import Graph, embed, topology_name, unembedded
 from resources.backends.dwave_sapi import Sapi, missing, upload
 from resources.backends.readout import counted
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult, Timings
@@ -63,9 +65,15 @@ class DWaveMock(LocalBackend):
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
         """Seconds = embedding + reads × sweeps × physical qubits × 30 ns, a complete graph assumed; one core."""
-        n = envelope.payload_variables
+        n, shots = envelope.payload_variables, envelope.algorithm.shots
         qubits = n * (n // 12 + 2)
-        return Estimate(0.0, 0.05 + 1e-4 * n**2 + envelope.algorithm.shots * self.sweeps * qubits * 3e-8, 0.0)
+        return Estimate(
+            0.0,
+            0.05 + 1e-4 * n**2 + shots * self.sweeps * qubits * 3e-8,
+            0.0,
+            coupling_map=topology_name({"type": "pegasus", "shape": [self.size]}),
+            device_seconds=annealer_seconds(shots),
+        )
 
     def run(self, envelope: JobEnvelope, payload: Payload) -> JobResult:
         """Embed, sample ``shots`` reads, unembed.
@@ -171,10 +179,17 @@ class DWave(Sapi):
         return {"solver": solver.identity.name, "graph_id": graph}
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """Access time = 16 ms of programming + reads × (20 µs anneal + 21 µs delay + 150 µs read-out), the upper end
-        of what Advantage systems publish as ``problem_timing_data``; the queue is seconds as a rule."""
-        seconds = 0.016 + envelope.algorithm.shots * 191e-6
-        return Estimate(5.0, seconds, seconds * self.price_per_second)
+        """Access time as ``annealer_seconds``, on the topology of the solver that will get it; the queue is seconds as
+        a rule."""
+        seconds = annealer_seconds(envelope.algorithm.shots)
+        return Estimate(5.0, seconds, seconds * self.price_per_second, coupling_map=self._topology())
+
+    def _topology(self) -> str:
+        """With its size where the solver can be asked."""
+        if self.available() is None:
+            with suppress(BackendError):
+                return topology_name(self.solver().properties["topology"])
+        return "pegasus"
 
     def prepare(
         self, envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, solver: SolverConfiguration

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _DENSE = 0.5
 
 
+def topology_name(topology: Mapping[str, Any]) -> str:
+    """A topology as D-Wave publishes it (``type``, ``shape``), in a word: ``pegasus-16``, ``chimera-16-16-4``."""
+    return "-".join([topology["type"], *map(str, topology["shape"])])
+
+
 @dataclass(frozen=True)
 class Graph:
     """A device's working graph: topology (``pegasus`` …) with its shape, qubits and couplers."""

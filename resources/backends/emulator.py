@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend, package_version
+from resources.backends.device_time import on_device
 from resources.backends.emulator_programs import (
     confusion_at,
     program_parts,
@@ -152,7 +153,7 @@ class Emulator(QuantumBackend):
             circuit, circuits = worst(qubits, algorithm.depth, algorithm.compilation, self.device, calibration), 1
         else:
             circuit, circuits = worst_program(self.device, envelope), envelope.program.circuits
-        return Estimate(
+        expected = Estimate(
             queue_seconds=queue,
             execution_seconds=circuits * (_SECONDS[0] + _SECONDS[1] * circuit.two_qubit_gates),
             cost=self._cost(circuits * algorithm.shots),
@@ -162,6 +163,7 @@ class Emulator(QuantumBackend):
             logical_depth=circuit.logical_depth,
             coupling_map=self.device,
         )
+        return on_device(expected, circuits * algorithm.shots)
 
     def _cost(self, shots: int) -> float:
         price = DEVICES[self.device].price

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from resources.backends.base import Capabilities, Estimate, LocalBackend, package_version
+from resources.backends.device_time import on_device
 from resources.backends.measuring import sampled, tables
 from resources.backends.readout import counted
 from resources.circuits.checkpoint import resumable
@@ -101,7 +102,7 @@ class GateSimulator(LocalBackend):
         else:
             routed, program = estimate_program(COUPLING_MAP, n, envelope.program), envelope.program
             seconds = program.circuits * self._circuit_seconds(n, program.two_qubit_gates + program.rotations, 1)
-        return Estimate(
+        expected = Estimate(
             queue_seconds=0.0,
             execution_seconds=seconds,
             cost=0.0,
@@ -111,6 +112,8 @@ class GateSimulator(LocalBackend):
             logical_depth=routed.logical_depth,
             coupling_map=routed.coupling_map,
         )
+        # a device gets one circuit of a sample job: its angles are chosen before
+        return on_device(expected, envelope.program.circuits * algorithm.shots)
 
     def _circuit_seconds(self, n: int, terms: int, depth: int) -> float:
         constant, per_gate, per_amplitude = self.seconds_model

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 
 from resources.backends.base import Capabilities, Estimate, package_version
+from resources.backends.device_time import on_device
 from resources.backends.gate_simulator import GateSimulator
 from resources.circuits.diagonal_template import DiagonalTemplate
 from resources.circuits.ising import Structure
@@ -84,7 +85,7 @@ class Statevector(GateSimulator):
         starts = sum(2 * (len(group) - 1) for group in groups)
         largest = max(map(len, groups), default=0)
         networks = depth + 1 if groups else 0
-        return replace(
+        whole = replace(
             one,
             execution_seconds=-(-n // size) * one.execution_seconds,
             logical_two_qubit_gates=starts + depth * (pairs + len(Mixer(groups).pairs)),
@@ -92,6 +93,7 @@ class Statevector(GateSimulator):
             two_qubit_gates=3 * (depth + networks) * pairs,
             depth=one.depth + 7 * networks * size,
         )
+        return on_device(whole, envelope.algorithm.shots)
 
     def template(self, structure: Shape) -> Template:
         """Nothing is compiled for a structure.

@@ -81,6 +81,12 @@ def test_metadata_is_what_a_person_wants(platform: Platform, ring: tuple[str, Ou
                 assert "nan" not in value.value.lower().split("base64")[0].split(), name
     assert pictures >= {"normalized_inputs", "quantum_samples", "baseline_runs", "decisions"}
     assert _newest(platform, "quantum_samples", key).metadata["shots"].value == QUICK["shots"]
+    expected = _newest(platform, "quantum_jobs", key).metadata
+    assert expected["coupling_map"].value == "heavy-hex"
+    assert expected["device_priced_as"].value == "ibm, USD"
+    row = platform.rows("quantum_jobs", key).iloc[0]
+    assert row["device_cost"] == expected["device_cost"].value > 0
+    assert row["estimated_two_qubit_gates"] > row["estimated_logical_two_qubit_gates"] > 0
     table = _newest(platform, "baseline_runs", key).metadata["runs"].value
     assert isinstance(table, str)
     assert "| cpsat | optimal | 13 | 13 |" in table

@@ -215,6 +215,14 @@ def test_a_blocked_instance_is_left_out_but_of_jobs_and_audit_log(
     assert published("select count(*) from audit_log where instance = 'maxcut.blocked'") == [(1,)]
 
 
+def test_jobs_say_what_a_device_would_take(published: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    assert published(
+        "select distinct coupling_map, estimated_logical_two_qubit_gates, estimated_logical_depth, "
+        "estimated_two_qubit_gates, estimated_depth, device_seconds, device_cost, device_priced_as from jobs "
+        "where coupling_map is not null"
+    ) == [("heavy-hex", 30.0, 15.0, 90.0, 63.0, 2.3, 3.6, "ibm, USD")]
+
+
 def test_jobs_and_lineage_say_which_way_a_job_took(published: Callable[[str], list[tuple[Any, ...]]]) -> None:
     reason = "emulator to aer: the queue is long (saturation); aer, and no further: it broke (backend)"
     assert published(

@@ -11,6 +11,16 @@ from tests.rows import rows
 
 GAINED = {
     "encoded_problems": ["discretisation_error", "auxiliary_variables", "native_terms", "preparation_depth"],
+    "quantum_jobs": [
+        "coupling_map",
+        "estimated_logical_two_qubit_gates",
+        "estimated_logical_depth",
+        "estimated_two_qubit_gates",
+        "estimated_depth",
+        "device_seconds",
+        "device_cost",
+        "device_priced_as",
+    ],
     "scored_candidates": ["feasible_mass", "leakage"],
 }
 

@@ -8,7 +8,15 @@ with jobs as (
         coalesce(q.envelope_digest, j.envelope_digest) as envelope_digest,
         coalesce(q.job_id, j.job_id) as job_id,
         coalesce(j.state, 'intended') as state,
-        j.* exclude (instance, family, envelope_digest, job_id, state)
+        j.* exclude (instance, family, envelope_digest, job_id, state),
+        q.coupling_map,
+        q.estimated_logical_two_qubit_gates,
+        q.estimated_logical_depth,
+        q.estimated_two_qubit_gates,
+        q.estimated_depth,
+        q.device_seconds,
+        q.device_cost,
+        q.device_priced_as
     from {{ ref('stg_control_jobs') }} as j
     full outer join {{ ref('stg_quantum_jobs') }} as q on q.job_id = j.job_id
 ),
@@ -72,7 +80,15 @@ select
     coalesce(jobs.noise_dominated, false) as noise_dominated,
     jobs.expectation_raw,
     jobs.expectation_mitigated,
-    jobs.discarded_shots
+    jobs.discarded_shots,
+    jobs.coupling_map,
+    jobs.estimated_logical_two_qubit_gates,
+    jobs.estimated_logical_depth,
+    jobs.estimated_two_qubit_gates,
+    jobs.estimated_depth,
+    jobs.device_seconds,
+    jobs.device_cost,
+    jobs.device_priced_as
 from jobs
 left join {{ ref('int_instances') }} as i on i.instance = jobs.instance
 left join rounds on rounds.job_id = jobs.job_id and rounds.instance = jobs.instance
