@@ -1,7 +1,7 @@
 """One backend and some jobs: send them so that each arrives once, and judge what comes back.
 
 Here: retries (tenacity's), what a refusal means, the checks on an answer. Not here: states and the next backend
-(``sending``), or looking for jobs whose fate is unknown (``reconciler``).
+(``sending``), or looking for jobs whose fate is unknown (``doubts``).
 """
 
 from __future__ import annotations

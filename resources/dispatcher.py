@@ -14,13 +14,13 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from resources import reconciler, replays
+from resources import doubts, reconciler, replays
 from resources.backends.base import JobHandle, ProviderStatus
-from resources.control_plane import ControlPlane, as_json, hops_of
+from resources.control_plane import ControlPlane
 from resources.controls import Mode, signed
 from resources.database import patient
 from resources.envelope import JobEnvelope, JobResult
-from resources.failures import FailureClass, HybridError, InputError
+from resources.failures import BackendError, FailureClass, HybridError, InputError
 from resources.fallback import fresh_submission
 from resources.ledger import Conflict, job_id_of, result_of, this_process
 from resources.ledger_tables import TERMINAL, Job
@@ -199,7 +199,7 @@ class Dispatcher(ControlPlane):
         until, digest = time.monotonic() + patience, envelope.digest
         if again and job.state in ("failed", "timed_out"):
             try:
-                job = self._once_more(job, envelope)
+                job = replays.once_more(self, job, envelope)
             except Conflict:
                 job = self.ledger.job(job.job_id)
         while job.state not in TERMINAL and job.state != "awaiting_approval" and not self._is_later(job):
@@ -233,7 +233,7 @@ class Dispatcher(ControlPlane):
         """Whether this process may work on the job now."""
         if job.state == "submitting":
             # perhaps another thread of this process
-            return reconciler.is_abandoned(job, envelope)
+            return doubts.is_abandoned(job, envelope)
         until = job.claimed_until
         if job.claimed_by == this_process() and until is not None and until > datetime.now(UTC):
             return True
@@ -243,42 +243,11 @@ class Dispatcher(ControlPlane):
         if job.state == "intended":
             return send(self, [(job, envelope)])[0]
         if job.state == "submitting":
-            return reconciler.take_over(self, job, envelope)
+            return doubts.take_over(self, job, envelope)
         if job.state == "ambiguous":
-            return reconciler.look_for(self, job, envelope)
+            return doubts.look_for(self, job, envelope)
         done = reconciler.look(self, job.backend, [(job, envelope)])
         return done[0] if done else self.ledger.job(job.job_id)
-
-    def _once_more(self, job: Job, envelope: JobEnvelope) -> Job:
-        """A new attempt at a job that ended without a result, from the first position of its way; one of which nobody
-        could say whether its provider has it is looked for first."""
-        unknown = job.state == "timed_out" and job.provider_id is None and job.sent_at is not None
-        if unknown and (job.error or "").startswith(FailureClass.BACKEND):
-            return self.ledger.move(
-                job.job_id,
-                "ambiguous",
-                "asked for again",
-                expect=job.state,
-                version=job.version,
-                look_at=datetime.now(UTC),
-                looks=0,
-                began_at=datetime.now(UTC),
-                error=None,
-                fallback_path=as_json(hops_of(job)[:-1]),
-            )
-        return self.ledger.move(
-            job.job_id,
-            "intended",
-            "asked for again",
-            expect=job.state,
-            version=job.version,
-            **fresh_submission(job),
-            backend=envelope.backend,
-            hop=0,
-            fallback_path="[]",
-            began_at=None,
-            ended_at=None,
-        )
 
     # --- people -----------------------------------------------------------------------------------------------------
 
@@ -318,9 +287,12 @@ class Dispatcher(ControlPlane):
     def cancel(self, job_id: str, *, by: str, reason: str) -> Job:
         """Stop a job, at its provider too; one that has finished meanwhile keeps its result.
 
+        Where the provider does not confirm it, or cannot be reached, the job stays as it is with the wish in its
+        ``error``, and the next looks stop it.
+
         Raises:
             InputError: it has ended, or is being submitted just now.
-            BackendError: the provider cannot be reached; nothing has changed.
+            BackendError: its backend does not exist here; nothing has changed.
         """
         job = self.known_job(job_id)
         job_id = job.job_id
@@ -332,7 +304,7 @@ class Dispatcher(ControlPlane):
         envelope = self.envelope(job)
         if job.state == "ambiguous":
             with suppress(HybridError):
-                reconciler.look_for(self, job, envelope)
+                doubts.look_for(self, job, envelope)
             job = self.ledger.job(job.job_id)
             if job.state in TERMINAL:
                 return job
@@ -344,24 +316,36 @@ class Dispatcher(ControlPlane):
             reason=reason,
             policy_version=self.policy.version,
         )
+        withdrawn = f"{reconciler.WITHDRAWN}{by}: {reason}"
         if job.state in ("submitted", "running"):
             backend, handle = self.backend(job.backend), JobHandle(job.backend, job.provider_id or "", job.provider_key)
-            backend.cancel(handle)
-            if backend.status(handle) is not ProviderStatus.CANCELLED:
-                # it finishes or is still stopping: the next looks tell, and count
-                withdrawn = f"{reconciler.WITHDRAWN}{by}: {reason}"
-                return self.ledger.touch(job_id, read=job, look_at=datetime.now(UTC), looks=0, error=withdrawn)
+            # before the provider hears of it: whoever sees the job stopped must know that a person wanted that
+            job = self.ledger.touch(job_id, read=job, look_at=datetime.now(UTC), looks=0, error=withdrawn)
+            stopped = False
+            with suppress(BackendError):
+                backend.cancel(handle)
+                stopped = backend.status(handle) is ProviderStatus.CANCELLED
+            if not stopped:
+                # it finishes, is still stopping or did not hear: the next looks tell, and count
+                return self.ledger.job(job_id)
         unknown = job.state == "ambiguous" or (job.state == "awaiting_approval" and job.sent_at is not None)
-        return self.ledger.move(
-            job_id,
-            "cancelled",
-            f"cancelled by {by}: {reason}",
-            expect=job.state,
-            version=job.version,
-            # where nobody can say whether the provider has it, it counts as spent
-            also=lambda tx: self.spending.settle(tx, job, math.nan) if unknown else self.spending.release(tx, job),
-            error=f"{reconciler.WITHDRAWN}{by}: {reason}",
-        )
+        try:
+            return self.ledger.move(
+                job_id,
+                "cancelled",
+                f"cancelled by {by}: {reason}",
+                expect=job.state,
+                version=job.version,
+                # where nobody can say whether the provider has it, it counts as spent
+                also=lambda tx: self.spending.settle(tx, job, math.nan) if unknown else self.spending.release(tx, job),
+                error=withdrawn,
+            )
+        except Conflict:
+            # a look may have carried the wish out
+            after = self.ledger.job(job_id)
+            if job.state not in ("submitted", "running") or after.state != "cancelled":
+                raise
+            return after
 
     def replay(self, job_id: str, *, by: str, reason: str, backend: str | None = None) -> Job:
         """Run a job again from its envelope, on the same or another backend, linked to the original.

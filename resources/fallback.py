@@ -75,7 +75,8 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
             error=f"{kind}: {path}"[:2000],
             fallback_path=as_json(hops),
         )
-        _left(plane, job, error, reason)
+        # asked for again, it may be found where it was left
+        _left(plane, job, error, reason, keep=ran)
         if kind in (FailureClass.CIRCUIT, FailureClass.INTERNAL):
             raise presentable(error)
         return ended
@@ -95,13 +96,18 @@ def hop(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendErro
     return moved
 
 
-def _left(plane: ControlPlane, job: Job, error: BackendError, reason: str) -> None:
-    """What else follows when a job has left a backend; had another process been faster, all this would be its to do."""
+def _left(plane: ControlPlane, job: Job, error: BackendError, reason: str, *, keep: bool = False) -> None:
+    """What else follows when a job has left a backend; had another process been faster, all this would be its to do.
+
+    Args:
+        keep: what its answer needs to be read, should it still come.
+    """
     if error.failure_class in COUNTED:
         plane.breakers.failed(job.backend, reason)
     elif not error.not_sent:
         answers_again(plane, job.backend)
-    forgotten(plane, job)
+    if not keep:
+        forgotten(plane, job)
 
 
 def answers_again(plane: ControlPlane, backend: str) -> None:

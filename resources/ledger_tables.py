@@ -237,9 +237,9 @@ TRANSITIONS: dict[str, frozenset[str]] = {
         {"running", "succeeded", "intended", "awaiting_approval", "failed", "cancelled", "timed_out"}
     ),
     "running": frozenset({"succeeded", "intended", "awaiting_approval", "failed", "cancelled", "timed_out"}),
-    # a failed or timed-out job may be asked for again by a person or a new run: recorded as a new attempt
-    "failed": frozenset({"intended"}),
-    # ambiguous: nobody could say whether the provider has it, which is asked before anything is sent again
+    # a failed or timed-out job may be asked for again by a person or a new run: recorded as a new attempt.
+    # ambiguous: its provider may still have it, which is asked before anything is sent again
+    "failed": frozenset({"intended", "ambiguous"}),
     "timed_out": frozenset({"intended", "ambiguous"}),
     "succeeded": frozenset(),
     "cancelled": frozenset(),

@@ -1,7 +1,7 @@
 """Reconciliation: what has become of the jobs that are out, and of those whose sender died.
 
-Here: looking for ambiguous jobs by their key, polling in batches, timeouts, results. Not here: sending (``sending``)
-or who calls this and when (a sensor, a waiting command).
+Here: polling in batches, timeouts, results. Not here: jobs whose fate is unknown (``doubts``), sending (``sending``) or
+who calls this and when (a sensor, a waiting command).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
@@ -19,25 +19,21 @@ import sqlalchemy as sa
 
 from resources.backends.base import JobHandle, ProviderStatus
 from resources.control_plane import ControlPlane
+from resources.doubts import ENDED, LATEST, SOONEST, UNCONFIRMED, later, look_for, take_over
 from resources.envelope import JobEnvelope
-from resources.failures import CONSEQUENCE, BackendError, FailureClass, HybridError, TimedOut, presentable, redacted
-from resources.fallback import ask, fail, hop
+from resources.failures import BackendError, FailureClass, HybridError, TimedOut, presentable, redacted
+from resources.fallback import fail, hop
 from resources.gates import total_is_spent
-from resources.ledger import Conflict, is_alive
+from resources.ledger import Conflict
 from resources.ledger_tables import ENVELOPES, JOBS, TERMINAL, Job
-from resources.sending import Sent, collect, lease_seconds, send
+from resources.sending import Sent, collect, send
 
-#: Seconds between looks at one job: a share of the time it is out, within bounds.
-SOONEST, LATEST, SHARE = 0.25, 60.0, 0.2
 #: Seconds until a backend that cannot be asked from here (no credentials, say) is tried again.
 UNREACHABLE = 5.0
-#: Looks at a result that cannot be read before the next backend is asked, and at a cancel that is not confirmed.
-UNREADABLE, UNCONFIRMED = 3, 20
+#: Looks at a result that cannot be read before the next backend is asked.
+UNREADABLE = 3
 #: How the error of a job begins that is out and told to stop, by a timeout or by a person.
 STOPPING, WITHDRAWN = "transient: it is being stopped: ", "input: cancelled by "
-#: Submissions of one key that may vanish without a trace before the next backend is asked; a local run cannot
-#: have been paid for, so it may be repeated more often.
-RESUBMISSIONS, LOCAL_RESUBMISSIONS = 1, 5
 #: Seconds for which a round of reconciliation leases its jobs.
 LEASE = 120.0
 
@@ -151,110 +147,6 @@ def _rest(plane: ControlPlane, jobs: Iterable[Job], seconds: float) -> None:
     plane.ledger.release([job.job_id for job in jobs], look_at=datetime.now(UTC) + timedelta(seconds=seconds))
 
 
-def later(plane: ControlPlane, job: Job, seconds: float | None = None, **columns: Any) -> Job:
-    """Leave a job as it is until its next look, which comes the later the longer it is out."""
-    now = datetime.now(UTC)
-    out = (now - (job.sent_at or now)).total_seconds()
-    pause = seconds if seconds is not None else min(max(SHARE * out, SOONEST), LATEST)
-    columns |= {"look_at": now + timedelta(seconds=pause), "looks": job.looks + 1, "claimed_until": None}
-    return plane.ledger.touch(job.job_id, read=job, **columns)
-
-
-def take_over(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
-    """A job in ``submitting``: taken over when its sender is dead, or silent for longer than its lease."""
-    claimed = plane.ledger.move(
-        job.job_id,
-        "ambiguous",
-        "its sender died while submitting",
-        expect="submitting",
-        version=job.version,
-    )
-    return look_for(plane, claimed, envelope)
-
-
-def is_abandoned(job: Job, envelope: JobEnvelope) -> bool:
-    """Whether nobody works any more on a job that is being submitted."""
-    sent = job.sent_at or job.updated_at
-    silent = (datetime.now(UTC) - sent).total_seconds()
-    return not is_alive(job.claimed_by) or silent > lease_seconds(envelope)
-
-
-def look_for(plane: ControlPlane, job: Job, envelope: JobEnvelope) -> Job:
-    """Adopt an ambiguous job if its backend knows the key; send it once more only if it definitely is not there."""
-    asked = datetime.now(UTC)
-    try:
-        backend = plane.backend(job.backend)
-        can = backend.capabilities()
-        handle = backend.find(job.provider_key) if can.lookup else None
-    except Exception as error:
-        return _unheard(plane, job, envelope, presentable(error))
-    if not can.lookup:
-        return ask(
-            plane,
-            job,
-            f"the answer of {job.backend} was lost and it offers no lookup: see whether it has a job with key "
-            f"{job.provider_key}; approving sends it once more",
-        )
-    if handle is not None:
-        return plane.ledger.move(
-            job.job_id,
-            "submitted",
-            f"found at {job.backend} by its key",
-            expect="ambiguous",
-            version=job.version,
-            also=_record(plane, job, "adopt", f"found by its key as {handle.provider_id}"),
-            provider_id=handle.provider_id,
-            look_at=datetime.now(UTC),
-            looks=0,
-            error=None,
-            claimed_until=None,
-        )
-    # nobody has sent it since it became ambiguous; its sender may have taken long before that
-    silent = (asked - job.updated_at).total_seconds()
-    if silent < can.settling_seconds:
-        return later(plane, job, can.settling_seconds - silent + 0.05)
-    if (job.error or "").startswith(FailureClass.BACKEND):
-        # it was refused after all, and this backend is not asked twice
-        return hop(plane, job, envelope, BackendError((job.error or "").partition(": ")[2]))
-    if (job.error or "").startswith(FailureClass.INTERNAL):
-        # a defect, known when it happened: what it did not send must not be sent by it again
-        return fail(plane, job, BackendError((job.error or "").partition(": ")[2], FailureClass.INTERNAL))
-    if job.resubmissions >= (RESUBMISSIONS if can.remote else LOCAL_RESUBMISSIONS):
-        vanished = BackendError(f"{job.resubmissions + 1} submissions never arrived at {job.backend}")
-        return hop(plane, job, envelope, vanished)
-    why = f"{job.backend} has no such job {silent:.1f} s after its answer was missed: it may be sent once more"
-    return plane.ledger.move(
-        job.job_id,
-        "intended",
-        why,
-        expect="ambiguous",
-        version=job.version,
-        also=_record(plane, job, "not_there", why),
-        resubmissions=job.resubmissions + 1,
-        sent_at=None,
-        look_at=datetime.now(UTC),
-        claimed_until=None,
-    )
-
-
-def _unheard(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: HybridError) -> Job:
-    """Nobody can say whether a backend has a job: ask again, until the total budget is spent."""
-    if job.looks >= UNCONFIRMED and total_is_spent(job, envelope):
-        unknown = f"it was asked {job.looks} times whether it has the job and could not say: {error}"
-        return hop(plane, job, envelope, TimedOut(unknown, FailureClass.BACKEND), ran=True)
-    after = later(plane, job)
-    if CONSEQUENCE[error.failure_class] == "stop":
-        raise error
-    return after
-
-
-def _record(plane: ControlPlane, job: Job, action: str, reason: str) -> Callable[[sa.Connection], None]:
-    def record(tx: sa.Connection) -> None:
-        plane.decided(tx, job, action, reason)
-
-    return record
-
-
 def look(plane: ControlPlane, name: str, batch: Sequence[Sent]) -> list[Job]:
     """Ask one backend, in one call, about jobs it has taken, and act on what it says."""
     handles = {job.job_id: JobHandle(name, job.provider_id or "", job.provider_key) for job, _ in batch}
@@ -304,21 +196,13 @@ def _act(
 ) -> Job:
     if status is ProviderStatus.SUCCEEDED:
         return _fetch(plane, job, envelope, handle)
-    stopping = (job.error or "").startswith((STOPPING, WITHDRAWN))
-    if stopping and status in (ProviderStatus.CANCELLED, ProviderStatus.FAILED):
-        return _stopped(plane, job, envelope, TimedOut((job.error or "").removeprefix(STOPPING)))
-    if status is ProviderStatus.FAILED:
-        return hop(plane, job, envelope, BackendError(f"{job.backend} says that the job failed"))
-    if status is ProviderStatus.CANCELLED:
-        return plane.ledger.move(
-            job.job_id,
-            "cancelled",
-            f"{job.backend} says that it was cancelled",
-            expect=job.state,
-            version=job.version,
-            also=lambda tx: plane.spending.release(tx, job),
-            error=f"backend: {job.backend} cancelled it",
-        )
+    if status in ENDED:
+        # who stops a job writes that down before its provider hears of it, perhaps after this row was read
+        wish = plane.ledger.job(job.job_id).error or ""
+        if wish.startswith((STOPPING, WITHDRAWN)):
+            return _stopped(plane, replace(job, error=wish), envelope, TimedOut(wish.removeprefix(STOPPING)))
+        said = "the job failed" if status is ProviderStatus.FAILED else "it was cancelled, which nobody here asked for"
+        return hop(plane, job, envelope, BackendError(f"{job.backend} says that {said}"))
     if status is ProviderStatus.RUNNING and job.state == "submitted":
         job = plane.ledger.move(
             job.job_id,
@@ -360,7 +244,7 @@ def _stop(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHandl
         status = backend.status(handle)
     if status is ProviderStatus.SUCCEEDED:
         return _fetch(plane, job, envelope, handle)
-    if status in (ProviderStatus.CANCELLED, ProviderStatus.FAILED):
+    if status in ENDED:
         return _stopped(plane, job, envelope, TimedOut(why))
     if job.looks >= UNCONFIRMED:
         silent = f"{why}; {job.backend} does not confirm that it has stopped"

@@ -1,0 +1,167 @@
+"""Leaving a backend: stopped by its provider, given up in doubt, left without what the next one does not offer, held by
+a pause. Each ends once, for the reason that is true. Not here: what people approve (``test_walk_approvals``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resources.backends.base import JobHandle, ProviderStatus
+from resources.failures import BackendError, FailureClass
+from resources.ledger import job_id_of
+from resources.ledger_tables import Job
+from resources.policy import CachePolicy
+from tests.faults.test_dispatcher import System
+from tests.faults.test_review import until_ended
+
+NO_CACHE = CachePolicy(window_seconds=0)
+
+
+@pytest.fixture
+def system(tmp_path: Path, either: str) -> System:
+    return System(tmp_path)
+
+
+# --- stopped by its provider ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [ProviderStatus.QUEUED, ProviderStatus.RUNNING])
+def test_what_a_provider_cancels_by_itself_goes_on_elsewhere(system: System, before: ProviderStatus) -> None:
+    envelope = system.envelope()
+    system.main.words = [before, ProviderStatus.CANCELLED]
+    system.dispatcher.submit(envelope)
+    system.look(envelope)
+    answer = system.run(envelope)
+    assert answer is not None
+    (left,) = answer.fallback_path
+    assert (answer.backend, left.failure_class, left.next_backend) == ("second", "backend", "second")
+    assert left.reason == "main says that it was cancelled, which nobody here asked for"
+    assert system.dispatcher.breakers.state("main").failures == 1
+    last = system.envelope(repetition=1, fallback=())
+    system.main.words = [ProviderStatus.CANCELLED]
+    system.dispatcher.submit(last)
+    job = system.look(last)
+    assert (job.state, (job.error or "").partition(":")[0]) == ("failed", "backend")
+
+
+def test_a_look_between_a_cancel_and_its_answer_knows_who_wanted_it(system: System) -> None:
+    """The provider has stopped the job before the one who asked for that hears of it."""
+    envelope = system.envelope()
+    system.main.words = [ProviderStatus.QUEUED] * 9
+    system.dispatcher.submit(envelope)
+    other, stop = System(system.root), system.main.cancel
+    seen: list[Job] = []
+
+    def cancel(handle: JobHandle) -> None:
+        stop(handle)
+        seen.append(other.look(envelope))
+
+    system.main.cancel = cancel  # type: ignore[method-assign]
+    system.dispatcher.cancel(job_id_of(envelope), by="ada", reason="wrong data")
+    job = system.ledger.job(job_id_of(envelope))
+    assert (job.state, job.error) == ("cancelled", "input: cancelled by ada: wrong data")
+    assert [job.state for job in seen] == ["cancelled"]
+    assert system.taken() == {"main": 1}
+
+
+def test_a_cancel_that_does_not_reach_the_provider_is_carried_out_later(system: System) -> None:
+    envelope = system.envelope()
+    system.main.words = [ProviderStatus.QUEUED] * 9
+    system.dispatcher.submit(envelope)
+    stop = system.main.cancel
+
+    def away(handle: JobHandle) -> None:
+        raise BackendError("503", FailureClass.TRANSIENT)
+
+    system.main.cancel = away  # type: ignore[method-assign]
+    assert system.dispatcher.cancel(job_id_of(envelope), by="ada", reason="wrong data").state == "submitted"
+    system.main.cancel = stop  # type: ignore[method-assign]
+    job = system.look(envelope)
+    assert (job.state, job.error) == ("cancelled", "input: cancelled by ada: wrong data")
+
+
+# --- given up in doubt ----------------------------------------------------------------------------------------------
+
+
+def given_up(system: System) -> Job:
+    """A job that its provider did not confirm to have stopped."""
+    envelope = system.envelope(fallback=())
+    system.main.words = [ProviderStatus.RUNNING] * 999
+    system.main.cancel = lambda handle: None  # type: ignore[method-assign]
+    system.dispatcher.submit(envelope)
+    system.look(envelope)
+    system.ago(envelope, 3600, "started_at", "began_at", "sent_at")
+    until_ended(system, envelope)
+    job = system.ledger.job(job_id_of(envelope))
+    assert (job.state, "does not confirm that it has stopped" in (job.error or "")) == ("timed_out", True)
+    return job
+
+
+@pytest.mark.parametrize("word", [ProviderStatus.QUEUED, ProviderStatus.RUNNING, ProviderStatus.SUCCEEDED])
+def test_what_was_given_up_and_still_runs_is_taken_up_again(system: System, word: ProviderStatus) -> None:
+    before, envelope = given_up(system), system.envelope(fallback=())
+    system.main.words = [word] * 2
+    after = system.dispatcher.submit(envelope)
+    assert after.provider_id == before.provider_id
+    assert system.run(envelope) is not None
+    assert system.taken() == {"main": 1}
+    assert "adopt" in [row["action"] for row in system.dispatcher.audit.rows()]
+    assert system.ledger.job(before.job_id).attempts == 1
+
+
+@pytest.mark.parametrize("word", [ProviderStatus.CANCELLED, ProviderStatus.FAILED, None])
+def test_what_was_given_up_and_has_stopped_is_sent_again(system: System, word: ProviderStatus | None) -> None:
+    before, envelope = given_up(system), system.envelope(fallback=())
+    if word is None:
+        # the provider has forgotten it
+
+        def status(handle: JobHandle) -> ProviderStatus:
+            if handle.key == before.provider_key:
+                raise BackendError("404", FailureClass.BACKEND)
+            return ProviderStatus.SUCCEEDED
+
+        system.main._job(before.provider_key).unlink()
+        system.main.status = status  # type: ignore[method-assign]
+    else:
+        system.main.words = [word]
+    assert system.run(envelope) is not None
+    after = system.ledger.job(before.job_id)
+    assert (after.attempts, after.provider_key == before.provider_key) == (2, False)
+    assert system.taken() == {"main": 2}
+
+
+def test_nothing_is_sent_again_while_nobody_can_say_whether_it_runs(system: System) -> None:
+    before, envelope = given_up(system), system.envelope(fallback=())
+    good = system.main.status
+
+    def deaf(handle: JobHandle) -> ProviderStatus:
+        raise BackendError("503", FailureClass.TRANSIENT)
+
+    system.main.status = deaf  # type: ignore[method-assign]
+    assert system.dispatcher.submit(envelope).state == "ambiguous"
+    assert system.look(envelope).state == "ambiguous"
+    system.ago(envelope, 3600, "began_at")
+    until_ended(system, envelope)
+    system.main.status = good  # type: ignore[method-assign]
+    system.main.words = [ProviderStatus.RUNNING]
+    assert system.run(envelope) is not None
+    assert system.ledger.job(before.job_id).provider_id == before.provider_id
+    assert system.taken() == {"main": 1}
+
+
+def test_what_a_defect_of_ours_ended_is_asked_after_before_it_is_sent_again(system: System) -> None:
+    envelope = system.envelope(fallback=())
+    system.dispatcher.submit(envelope)
+
+    def version() -> str:
+        raise KeyError("version")
+
+    good, system.main.version = system.main.version, version  # type: ignore[method-assign]
+    system.dispatcher._versions.clear()
+    system.ago(envelope, 3600, "began_at")
+    until_ended(system, envelope)
+    assert system.ledger.job(job_id_of(envelope)).state == "failed"
+    system.main.version = good  # type: ignore[method-assign]
+    assert system.run(envelope) is not None
+    assert system.taken() == {"main": 1}
