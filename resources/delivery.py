@@ -132,19 +132,30 @@ def is_doubtful(backend: QuantumBackend, error: Exception) -> bool:
 
 def as_sent(backend: QuantumBackend, envelope: JobEnvelope) -> JobEnvelope:
     """The envelope as this backend gets it: another kind of machine answers with its own algorithm, and a fallback
-    without the mitigation it does not offer."""
+    without what ``left_out`` names."""
     if backend.name == envelope.backend:
         return envelope
     can, algorithm = backend.capabilities(), envelope.algorithm
     changes: dict[str, object] = {}
     if envelope.kind == "sample" and algorithm.name not in can.algorithms:
         changes["name"] = can.algorithms[0]
-    asked = {name for name, value in algorithm.mitigation.model_dump().items() if value}
-    if asked - set(can.mitigation):
-        changes["mitigation"] = Mitigation()
+    if without := left_out(backend, envelope):
+        asked = dict(algorithm.mitigation)
+        changes["mitigation"] = Mitigation(**{name: value for name, value in asked.items() if name not in without})
+        changes["compilation"] = algorithm.compilation.model_copy(update={"layout": None})
     if not changes:
         return envelope
     return envelope.model_copy(update={"algorithm": algorithm.model_copy(update=changes)})
+
+
+def left_out(backend: QuantumBackend, envelope: JobEnvelope) -> tuple[str, ...]:
+    """What was asked of the envelope's own backend and this fallback does not get: the mitigation that it does not
+    offer, by the names of ``Mitigation``'s fields, and a ``layout``, which is one device's."""
+    if backend.name == envelope.backend:
+        return ()
+    algorithm, offered = envelope.algorithm, backend.capabilities().mitigation
+    missing = [name for name, value in algorithm.mitigation if value and name not in offered]
+    return (*missing, *(["layout"] if algorithm.compilation.layout is not None else []))
 
 
 def without_secrets(result: JobResult) -> JobResult:

@@ -20,6 +20,8 @@ QAOA: Final = ("qaoa-ramp", "qaoa-trained", "qaoa-library")
 PAULI: Final = "pauli-rotations"
 JobKind = Literal["sample", "estimate", "kernel"]
 KINDS: Final[tuple[JobKind, ...]] = get_args(JobKind)
+#: Parameter of a result: what was asked and a fallback did without (``delivery.left_out``).
+LEFT_OUT: Final = "left_out"
 #: Below this estimated success probability a result is labelled noise-dominated.
 NOISE_DOMINATED: Final = 0.05
 

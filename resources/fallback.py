@@ -18,7 +18,7 @@ from resources import audit
 from resources.backends.base import JobHandle
 from resources.cache import Entry
 from resources.control_plane import ControlPlane, as_json, chain_of, hops_of, next_key
-from resources.envelope import Hop, JobEnvelope, JobResult
+from resources.envelope import LEFT_OUT, Hop, JobEnvelope, JobResult
 from resources.failures import (
     CONSEQUENCE,
     BackendError,
@@ -211,8 +211,11 @@ def answer_from_cache(plane: ControlPlane, job: Job, entry: Entry) -> Job | None
     except (InvariantError, ValueError):
         plane.cache.invalidate(job_id=entry.job_id, by=audit.actor(), reason="its result cannot be read any more")
         return None
+    # at its first position a job is answered by what it asked for, whoever asked for more before
+    of_others = () if job.hop else (LEFT_OUT,)
     result = kept.model_copy(
         update={
+            "parameters": {name: value for name, value in kept.parameters.items() if name not in of_others},
             "envelope_digest": job.envelope_digest,
             "cached": True,
             "fallback_path": tuple(hops_of(job)),

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from resources import audit
 from resources.control_plane import ControlPlane, as_json, hops_of
 from resources.database import patient
-from resources.delivery import as_sent
-from resources.envelope import JobEnvelope
+from resources.delivery import as_sent, left_out
+from resources.envelope import LEFT_OUT, JobEnvelope
 from resources.failures import FailureClass, InputError
 from resources.fallback import fresh_submission
 from resources.ledger import job_id_of
@@ -80,8 +80,10 @@ def intend(plane: ControlPlane, original: Job, *, by: str, reason: str, backend:
         InputError: too many replays in this hour.
     """
     envelope, limit = plane.envelope(original), plane.policy.replay.per_hour
+    without: tuple[str, ...] = ()
     if backend is not None:
         # another kind of machine answers with its own algorithm
+        without = left_out(plane.backend(backend), envelope)
         envelope = as_sent(plane.backend(backend), envelope)
     with plane.ledger.transaction() as tx:
         hold(tx, "replay")
@@ -117,6 +119,6 @@ def intend(plane: ControlPlane, original: Job, *, by: str, reason: str, backend:
             subject=original.job_id,
             reason=reason,
             policy_version=plane.policy.version,
-            detail={"backend": again.backend},
+            detail={"backend": again.backend, LEFT_OUT: list(without)} if without else {"backend": again.backend},
         )
     return again

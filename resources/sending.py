@@ -24,8 +24,8 @@ from resources.backends.base import JobHandle, QuantumBackend
 from resources.cache import Entry
 from resources.control_plane import ControlPlane, chain_of, hops_of
 from resources.database import patient
-from resources.delivery import Outgoing, as_sent, deliver, is_doubtful, verify, without_secrets
-from resources.envelope import EvidenceClass, JobEnvelope
+from resources.delivery import Outgoing, as_sent, deliver, is_doubtful, left_out, verify, without_secrets
+from resources.envelope import LEFT_OUT, EvidenceClass, JobEnvelope
 from resources.failures import BackendError, FailureClass, HybridError, InvariantError, TimedOut, presentable
 from resources.fallback import answer_from_cache, answers_again, ask, fail, hop, known_results
 from resources.gates import HOLD_SECONDS, LONGEST_HOLD, Ask, Go, Wait, examine, total_is_spent
@@ -196,6 +196,8 @@ def _claim(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) ->
     """The write-ahead intent of a sending: budgets, the cap on open jobs and the claims in one transaction."""
     name, now, claims = ready[0][0].backend, datetime.now(UTC), _Claims()
     cap = _cap(plane, name)
+    lost = {job.job_id: left_out(plane.backend(name), envelope) for job, envelope, _ in ready}
+    without = {job_id: f", without {', '.join(names)}" for job_id, names in lost.items() if names}
     with plane.ledger.transaction() as tx:
         if cap is not None:
             hold(tx, f"open:{name}")
@@ -210,7 +212,7 @@ def _claim(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) ->
             Move(
                 job.job_id,
                 "submitting",
-                f"to {name}",
+                f"to {name}{without.get(job.job_id, '')}",
                 expect="intended",
                 version=job.version,
                 columns={
@@ -248,7 +250,8 @@ def _claim(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) ->
                     "action": "resubmit" if job.resubmissions else "submit",
                     "job_id": job.job_id,
                     "subject": name,
-                    "reason": f"position {job.hop + 1} of {', '.join(chain_of(envelope))}",
+                    "reason": f"position {job.hop + 1} of {', '.join(chain_of(envelope))}"
+                    + without.get(job.job_id, ""),
                     "policy_version": plane.policy.version,
                     "detail": {"provider_key": job.provider_key, "estimated_cost": job.estimated_cost},
                 }
@@ -379,6 +382,7 @@ def collect(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHan
         update={
             "actual_cost": charged,
             "envelope_digest": job.envelope_digest,
+            "parameters": result.parameters | ({LEFT_OUT: list(without)} if without else {}),
             "attempts": job.attempts,
             "fallback_path": tuple(hops_of(job)),
             "estimated_cost": max(job.estimated_cost, result.estimated_cost),
@@ -386,14 +390,16 @@ def collect(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHan
         }
     )
     reference = plane.artifacts.put(result.model_dump_json().encode())
-    key = plane.cache.key(envelope, job.backend, plane.version(job.backend))
+    # under what has run, which is less than what was asked where the backend offers less
+    ran = as_sent(backend, envelope)
+    key = plane.cache.key(ran, job.backend, plane.version(job.backend))
     keep = plane.policy.cache.window_seconds and result.evidence_class is not EvidenceClass.CLASSICAL
 
     def record(tx: sa.Connection) -> None:
         if can.metered:
             plane.spending.settle(tx, job, result.actual_cost)
         if keep:
-            plane.cache.put(tx, key, envelope, job, reference)
+            plane.cache.put(tx, key, ran, job, reference)
 
     stored = plane.ledger.move(
         job.job_id,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from resources.delivery import as_sent
 from resources.dispatcher import Dispatcher
-from resources.envelope import JobEnvelope
+from resources.envelope import LEFT_OUT, JobEnvelope
 from resources.failures import InvariantError
 from resources.ledger_tables import Job
 
@@ -72,8 +72,8 @@ def way_to(job_ids: Iterable[str], dispatcher: Dispatcher) -> list[str]:
             step = f"left {job.backend} for {HEURISTIC}: {stopped} was {why}"
             # all later jobs stand in for the first one that was stopped
             steps += [] if step in steps else [step]
-        steps += [
-            f"left {hop.backend} for {hop.next_backend}: {hop.reason}"
-            for hop in dispatcher.stored_result(job_id).fallback_path
-        ]
+        result = dispatcher.stored_result(job_id)
+        steps += [f"left {hop.backend} for {hop.next_backend}: {hop.reason}" for hop in result.fallback_path]
+        if without := result.parameters.get(LEFT_OUT):
+            steps.append(f"{result.backend} ran without the {', '.join(without)} that was asked for")
     return steps

@@ -3,15 +3,19 @@ a pause. Each ends once, for the reason that is true. Not here: what people appr
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import dimod
 import pytest
 
 from resources.backends.base import JobHandle, ProviderStatus
+from resources.dispatcher import JobFailed
+from resources.envelope import Algorithm, Compilation, JobEnvelope, Mitigation
 from resources.failures import BackendError, FailureClass
 from resources.ledger import job_id_of
 from resources.ledger_tables import Job
-from resources.policy import CachePolicy
+from resources.policy import CachePolicy, Policy
 from tests.faults.test_dispatcher import System
 from tests.faults.test_review import until_ended
 
@@ -165,3 +169,58 @@ def test_what_a_defect_of_ours_ended_is_asked_after_before_it_is_sent_again(syst
     system.main.version = good  # type: ignore[method-assign]
     assert system.run(envelope) is not None
     assert system.taken() == {"main": 1}
+
+
+# --- left without what the next one does not offer ------------------------------------------------------------------
+
+
+def test_what_a_fallback_does_without_is_said_and_kept_under_what_ran(tmp_path: Path, either: str) -> None:
+    system = System(tmp_path, Policy(cache=CachePolicy(window_seconds=3600)))
+    asked = Algorithm(
+        shots=64,
+        mitigation=Mitigation(readout=True, twirling=True),
+        compilation=Compilation(layout=(3, 2, 1, 0), seed=7),
+    )
+    for backend, offers in ((system.main, ("readout", "twirling")), (system.second, ("twirling",))):
+        can = replace(backend.capabilities(), mitigation=offers)
+        backend.capabilities = lambda can=can: can  # type: ignore[method-assign]
+    system.main.refusals = [FailureClass.BACKEND]
+    sent: list[JobEnvelope] = []
+    submit = system.second.submit
+
+    def keeping(envelope: JobEnvelope, payload: dimod.BinaryQuadraticModel, key: str) -> JobHandle:
+        sent.append(envelope)
+        return submit(envelope, payload, key)
+
+    system.second.submit = keeping  # type: ignore[method-assign]
+    answer = system.run(system.envelope(algorithm=asked))
+    assert answer is not None
+    assert (answer.backend, answer.parameters) == ("second", {"left_out": ["readout", "layout"]})
+    ran = sent[0].algorithm
+    assert ran == asked.model_copy(
+        update={"mitigation": Mitigation(twirling=True), "compilation": Compilation(layout=None, seed=7)}
+    )
+    rows = [row["reason"] for row in system.dispatcher.audit.rows() if row["action"] == "submit"]
+    assert rows == [
+        "position 1 of main, second, surrogate",
+        "position 2 of main, second, surrogate, without readout, layout",
+    ]
+    # who asks for what has run is answered by it, and nothing was left out for them; who asks for more is not
+    plain = system.run(system.envelope(algorithm=ran, backend="second", fallback=()))
+    assert plain is not None
+    assert (plain.cached, plain.parameters) == (True, {})
+    with pytest.raises(JobFailed, match="does not offer mitigation readout"):
+        system.run(system.envelope(algorithm=asked, backend="second", fallback=()))
+    # a replay on another backend says so too
+    replayed = system.dispatcher.replay(
+        job_id_of(system.envelope(algorithm=asked)), by="ada", reason="compare", backend="second"
+    )
+    assert system.dispatcher.envelope(replayed).algorithm == ran
+    assert '"left_out":["readout","layout"]' in system.dispatcher.audit.rows()[-2]["detail"]
+
+
+def test_the_first_backend_gets_all_that_was_asked(system: System) -> None:
+    asked = Algorithm(shots=64, compilation=Compilation(layout=(3, 2, 1, 0)))
+    answer = system.run(system.envelope(algorithm=asked))
+    assert answer is not None
+    assert (answer.backend, answer.parameters) == ("main", {})
