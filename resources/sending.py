@@ -378,11 +378,12 @@ def collect(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHan
         timings = timings.model_copy(update={"total": max(seen, timings.total)})
     # where no bill came, what was estimated is what it cost
     charged = (result.actual_cost or job.estimated_cost) if can.metered else result.actual_cost
+    without = left_out(backend, envelope)
     result = result.model_copy(
         update={
+            "parameters": result.parameters | ({LEFT_OUT: list(without)} if without else {}),
             "actual_cost": charged,
             "envelope_digest": job.envelope_digest,
-            "parameters": result.parameters | ({LEFT_OUT: list(without)} if without else {}),
             "attempts": job.attempts,
             "fallback_path": tuple(hops_of(job)),
             "estimated_cost": max(job.estimated_cost, result.estimated_cost),
