@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
+import threading
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ _REFERENCE = re.compile(r"[0-9a-f]{64}")
 
 
 class ArtifactStore:
-    """Blobs under ``root``, each in a file named by the SHA-256 of its content, fanned out over two levels.
+    """Blobs under ``root``, each in a file named by the SHA-256 of its content, in 256 folders.
 
     Args:
         root: folder of the store; made when first written to.
@@ -36,7 +36,7 @@ class ArtifactStore:
         """
         if not _REFERENCE.fullmatch(ref):
             raise InvariantError(f"{ref!r} is no artefact reference: it must be 64 hexadecimal digits.")
-        return self.root / ref[:2] / ref[2:4] / ref
+        return self.root / ref[:2] / ref
 
     def put(self, content: bytes) -> str:
         """Store a blob and return its reference; the same content is stored once.
@@ -50,16 +50,16 @@ class ArtifactStore:
             os.utime(path)
             return ref
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".put-")
+        # whoever puts the same blob at this moment has a file of its own
+        temporary = path.with_name(f".put-{os.uname().nodename}-{os.getpid()}-{threading.get_ident()}-{ref[:16]}")
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         return ref
 
@@ -94,4 +94,4 @@ class ArtifactStore:
         return deleted
 
     def _files(self) -> Iterator[Path]:
-        return (path for path in self.root.glob("??/??/*") if path.is_file())
+        return (path for path in self.root.glob("??/*") if path.is_file())

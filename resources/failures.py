@@ -7,6 +7,7 @@ dispatcher) or messages of a single reader.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
@@ -141,12 +142,12 @@ def never_connected(error: BaseException) -> bool:
 
 
 #: A variable of the environment with one of these in its name holds a secret.
-_SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "CREDENTIAL", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY")
+_SECRET = re.compile("TOKEN|SECRET|PASSWORD|PASSPHRASE|CREDENTIAL|API_KEY|APIKEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
 
 
 def secrets() -> dict[str, str]:
     """Values of the environment that nobody may see, with their names, the longest first."""
-    found = {v: n for n, v in os.environ.items() if len(v) >= 6 and any(word in n.upper() for word in _SECRET)}
+    found = {v: n for n, v in os.environ.items() if len(v) >= 6 and _SECRET.search(n)}
     return dict(sorted(found.items(), key=lambda pair: -len(pair[0])))
 
 
