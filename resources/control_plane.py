@@ -60,6 +60,7 @@ class ControlPlane:
         self.cache = ResultCache(ledger, self.policy.cache, version)
         self._backends: dict[str, QuantumBackend] = {}
         self._versions: dict[str, str] = {}
+        self._before: dict[str, tuple[str, str | None]] = {}
 
     def backend(self, name: str) -> QuantumBackend:
         """The backend of this name.
@@ -109,6 +110,23 @@ class ControlPlane:
         if job_id_of(envelope) != job.job_id:
             raise InvariantError(f"envelope {envelope.digest} belongs to {job_id_of(envelope)}, not to {job.job_id}")
         return envelope
+
+    def before(self, envelope: JobEnvelope) -> list[str]:
+        """Ids of the jobs of the rounds or trips before this one, newest first.
+
+        Raises:
+            InvariantError: one of their envelopes is missing or altered.
+        """
+        found: list[str] = []
+        digest = envelope.parent_digest
+        while digest is not None:
+            # a walk may have thousands of trips, and each asks for all before it
+            if digest not in self._before:
+                one = self.ledger.envelope(digest)
+                self._before[digest] = (job_id_of(one), one.parent_digest)
+            job_id, digest = self._before[digest]
+            found.append(job_id)
+        return found
 
     def decided(self, tx: sa.Connection, job: Job, action: str, reason: str, subject: str | None = None) -> None:
         """Log a decision about a job in the transaction that carries it out; the last thing in it.

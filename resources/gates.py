@@ -117,13 +117,22 @@ def _priced(plane: ControlPlane, job: Job, envelope: JobEnvelope, backend: Quant
     cost = max(estimate.cost, listed)
     if envelope.cost_ceiling is not None:
         # what ran elsewhere without an answer was paid for too
-        spent = plane.spending.earlier(job)
-        if cost + spent > envelope.cost_ceiling:
+        spent, over = plane.spending.earlier(job), _overdrawn(plane, envelope, envelope.cost_ceiling)
+        if cost + spent + over > envelope.cost_ceiling + money.ROUNDING:
             return _no(
                 f"{job.backend} would cost about {cost:.2f} {plane.policy.currency}, the job's ceiling is "
-                f"{envelope.cost_ceiling:.2f}" + (f", {spent:.2f} of it spent" if spent else "")
+                f"{envelope.cost_ceiling:.2f}"
+                + (f", {spent:.2f} of it spent" if spent else "")
+                + (f", {over:.2f} of it used up by the bills of the jobs before it" if over > money.ROUNDING else "")
             )
     return Go(cost, True)
+
+
+def _overdrawn(plane: ControlPlane, envelope: JobEnvelope, ceiling: float) -> float:
+    """What the rounds or trips before this job cost beyond their ceilings, which are as high as its own, taken
+    together: bills may be higher than estimates, and an instance may cost no more for that."""
+    before = plane.before(envelope)
+    return max(0.0, plane.spending.of_jobs(before) - len(before) * ceiling) if before else 0.0
 
 
 def _approval(plane: ControlPlane, job: Job, envelope: JobEnvelope, go: Go) -> str | None:

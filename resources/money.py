@@ -16,13 +16,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from resources.database import patient
+from resources.envelope import JobResult
 from resources.ledger import Ledger
 from resources.ledger_tables import SPENDING, Job
 from resources.locks import hold
 from resources.policy import Budget, Policy, matches
 
 #: Sums of decimal amounts miss their limit by the last digit of a float.
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
+#: Of a row of ``SPENDING``: the bill, or what is set aside for it.
+_COUNTED = sa.case((SPENDING.c.state == "reserved", SPENDING.c.reserved), else_=SPENDING.c.actual)
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,25 @@ def price(policy: Policy, backend: str, *, jobs: int = 1, shots: int = 0, second
     return jobs * listed.per_job + shots * listed.per_shot + seconds * listed.per_second
 
 
+def bill(policy: Policy, backend: str, result: JobResult, estimated: float) -> float:
+    """What a metered job cost, in the policy's currency: the price in its answer, else the price list for what the
+    answer says it used (one submission, all shots that were taken, seconds on the machine), else what was estimated:
+    where nothing is listed, or seconds are charged and the answer does not tell them."""
+    listed, seconds = policy.prices.get(backend), result.timings.execute
+    if result.actual_cost or listed is None or (listed.per_second and not seconds):
+        return result.actual_cost or estimated
+    return price(policy, backend, shots=result.shots + result.discarded_shots, seconds=seconds)
+
+
 def month_of(now: datetime | None = None) -> str:
     """The month of a time (now), ``YYYY-MM`` in UTC."""
     return (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m")
+
+
+def bills(tx: sa.Connection) -> dict[str, float]:
+    """What each job was charged over all its submissions, by id."""
+    query = sa.select(SPENDING.c.job_id, sa.func.sum(SPENDING.c.actual)).where(SPENDING.c.state == "settled")
+    return {job_id: float(total) for job_id, total in tx.execute(query.group_by(SPENDING.c.job_id))}
 
 
 class Spending:
@@ -100,7 +119,7 @@ class Spending:
             return (
                 f"the quota of {where} is {budget.jobs} metered jobs, {spent.jobs} are sent; {job.backend} asks for one"
             )
-        if budget.money is not None and amount > 0 and spent.money + amount > budget.money + _ROUNDING:
+        if budget.money is not None and amount > 0 and spent.money + amount > budget.money + ROUNDING:
             return (
                 f"the budget of {where} is {budget.money:.2f} {self.policy.currency}, {spent.reserved:.2f} of it "
                 f"reserved and {spent.money - spent.reserved:.2f} spent; {job.backend} asks for {amount:.2f}"
@@ -158,9 +177,15 @@ class Spending:
     @patient
     def earlier(self, job: Job) -> float:
         """What the job's submissions before the current one cost, or may still cost."""
-        amount = sa.case((SPENDING.c.state == "reserved", SPENDING.c.reserved), else_=SPENDING.c.actual)
         others = (SPENDING.c.job_id == job.job_id) & (SPENDING.c.provider_key != job.provider_key)
-        query = sa.select(sa.func.sum(amount)).where(others, SPENDING.c.state != "released")
+        query = sa.select(sa.func.sum(_COUNTED)).where(others, SPENDING.c.state != "released")
+        with self.ledger.engine.connect() as tx:
+            return float(tx.execute(query).scalar() or 0.0)
+
+    @patient
+    def of_jobs(self, job_ids: Sequence[str]) -> float:
+        """What all submissions of these jobs cost, or may still cost."""
+        query = sa.select(sa.func.sum(_COUNTED)).where(SPENDING.c.job_id.in_(job_ids), SPENDING.c.state != "released")
         with self.ledger.engine.connect() as tx:
             return float(tx.execute(query).scalar() or 0.0)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from resources import audit
+from resources import audit, money
 from resources.backends.base import JobHandle, QuantumBackend
 from resources.cache import Entry
 from resources.control_plane import ControlPlane, chain_of, hops_of
@@ -376,8 +376,9 @@ def collect(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHan
     if can.remote and job.sent_at is not None:
         seen = (datetime.now(UTC) - job.sent_at).total_seconds()
         timings = timings.model_copy(update={"total": max(seen, timings.total)})
-    # where no bill came, what was estimated is what it cost
-    charged = (result.actual_cost or job.estimated_cost) if can.metered else result.actual_cost
+    charged = result.actual_cost
+    if can.metered:
+        charged = money.bill(plane.policy, job.backend, result, job.estimated_cost)
     without = left_out(backend, envelope)
     result = result.model_copy(
         update={

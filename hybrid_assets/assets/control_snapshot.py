@@ -5,7 +5,7 @@ them (``dbt_project``).
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from resources.envelope import JobResult, digest_of
 from resources.failures import InvariantError
 from resources.lake import Lake
 from resources.ledger import Job, result_of
+from resources.money import bills
 
 #: Newest events exported per asset and per check; older ones stay in Dagster's own log.
 NEWEST = 5000
@@ -50,10 +51,12 @@ DOCUMENTED = ("parameters", "sdk_versions", "calibration", "layout")
 
 @dataclass(frozen=True)
 class Moment:
-    """Ledger and audit log at one moment; ``findings`` are what is wrong with the audit log, and in which rows."""
+    """Ledger and audit log at one moment; ``bills`` are what jobs were charged, by id, over all their submissions;
+    ``findings`` are what is wrong with the audit log, and in which rows."""
 
     jobs: list[Job]
     events: list[dict[str, Any]]
+    bills: dict[str, float]
     audit: list[dict[str, Any]]
     findings: list[tuple[int, str]]
 
@@ -80,7 +83,7 @@ def control_snapshot(
 ) -> dg.MaterializeResult:
     """Export ledger, audit log and event log."""
     now = moment(dispatcher.audit)
-    jobs, values, unreadable = job_rows(now.jobs, dispatcher.artifacts)
+    jobs, values, unreadable = job_rows(now.jobs, dispatcher.artifacts, now.bills)
     rows = {
         "control_jobs": jobs,
         "control_job_events": now.events,
@@ -108,10 +111,12 @@ def control_snapshot(
 def moment(log: AuditLog) -> Moment:
     """Ledger and audit log in one read transaction."""
     with log.ledger.reading() as tx:
-        return Moment(*log.ledger.snapshot(tx=tx), log.rows(tx=tx), log.findings(tx=tx))
+        return Moment(*log.ledger.snapshot(tx=tx), bills(tx), log.rows(tx=tx), log.findings(tx=tx))
 
 
-def job_rows(jobs: list[Job], artifacts: ArtifactStore) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+def job_rows(
+    jobs: list[Job], artifacts: ArtifactStore, charged: Mapping[str, float]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
     """Jobs with their results, the values of those that have some, and what is wrong with results that cannot be read:
     one must not hold up all others."""
     rows: list[dict[str, Any]] = []
@@ -125,7 +130,8 @@ def job_rows(jobs: list[Job], artifacts: ArtifactStore) -> tuple[list[dict[str, 
                 result = result_of(job, artifacts.get(job.result_ref))
             except InvariantError as error:
                 unreadable.append(f"{job.job_id}: {error}")
-        rows.append(job_row(job, result))
+        # what ran elsewhere without an answer was paid for too
+        rows.append(job_row(job, result) | ({"actual_cost": charged[job.job_id]} if job.job_id in charged else {}))
         values += value_rows(job, result) if result else []
     return rows, values, unreadable
 

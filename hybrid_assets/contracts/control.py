@@ -49,7 +49,7 @@ control_jobs = _snapshot(
         "depth": real("Circuit depth.", nullable=True, at_least=0.0),
         "two_qubit_gates": real("Two-qubit gates of the circuit.", nullable=True, at_least=0.0),
         "estimated_cost": real("Cost expected before the job was sent.", nullable=True, at_least=0.0),
-        "actual_cost": real("Cost of the job.", nullable=True, at_least=0.0),
+        "actual_cost": real("Cost of the job over all its submissions.", nullable=True, at_least=0.0),
         "attempts": integer("How often it was sent."),
         "fallback_path": json_text("Backends that were left, for whom and why."),
         "parameters": json_text("Parameters the result reports."),

@@ -29,12 +29,12 @@ from resources.backends.conformance import asymmetric_problem, envelope_for
 from resources.backends.readout import counted
 from resources.controls import Mode
 from resources.dispatcher import Dispatcher, JobFailed
-from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult, TimeoutBudget
+from resources.envelope import Algorithm, EvidenceClass, JobEnvelope, JobResult, TimeoutBudget, Timings
 from resources.failures import BackendError, FailureClass, InputError, InvariantError
 from resources.ledger import Ledger, job_id_of
 from resources.ledger_tables import ENVELOPES, JOBS, Job
 from resources.money import Spent, month_of
-from resources.policy import Approval, BreakerPolicy, Budget, CachePolicy, Limit, Policy, ReplayPolicy
+from resources.policy import Approval, BreakerPolicy, Budget, CachePolicy, Limit, Policy, Price, ReplayPolicy
 from tests.waiting import PATIENCE, until
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -643,6 +643,38 @@ def test_a_job_costs_at_most_its_ceiling_over_all_its_submissions(tmp_path: Path
     assert "the job's ceiling is 1.50, 1.00 of it spent" in result.fallback_path[1].reason
     assert system.taken() == {"main": 1, "surrogate": 1}
     assert system.dispatcher.spending.spent(envelope.owner, month_of()).money == 1.0
+
+
+def test_a_bill_above_its_estimate_is_taken_from_what_later_trips_may_cost(tmp_path: Path) -> None:
+    system = System(tmp_path, cost=1.0, changes={"actual_cost": 1.5})
+    shared = {"cost_ceiling": 1.2, "fallback": ("surrogate",)}
+    walk, backends, parent = [], [], None
+    for trip in range(5):
+        envelope = system.envelope(repetition=trip, parent_digest=parent, **shared)
+        result = system.run(envelope)
+        assert result is not None
+        walk.append(result)
+        backends.append(result.backend)
+        parent = envelope.digest
+    # two trips may cost 2.40: 0.90 are left for the second; by the fifth it is 6.00 in all
+    assert backends == ["main", "surrogate", "main", "main", "main"]
+    assert "ceiling is 1.20, 0.30 of it used up by the bills of the jobs before it" in walk[1].fallback_path[0].reason
+    assert system.dispatcher.spending.spent(system.envelope().owner, month_of()).money == pytest.approx(6.0)
+    assert system.run(system.envelope(repetition=9, **shared)).backend == "main"  # type: ignore[union-attr]
+
+
+def test_the_bill_is_what_was_used_by_the_price_list(tmp_path: Path) -> None:
+    prices = {"main": Price(per_job=0.5, per_shot=0.001, per_second=2.0)}
+    policy = Policy(prices=prices, cache=CachePolicy(window_seconds=0))
+    used = {"timings": Timings(execute=3.0), "discarded_shots": 36}
+    system = System(tmp_path, policy, cost=9.0, changes=used)
+    envelope = system.envelope()
+    result = system.run(envelope)
+    assert result is not None
+    assert result.actual_cost == pytest.approx(0.5 + 0.1 + 6.0)
+    job = system.ledger.job(job_id_of(envelope))
+    assert (job.estimated_cost, job.actual_cost) == (9.0, result.actual_cost)
+    assert system.dispatcher.spending.spent(envelope.owner, month_of()).money == pytest.approx(job.actual_cost)
 
 
 def test_an_expensive_job_waits_for_a_person(tmp_path: Path) -> None:

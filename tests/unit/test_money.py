@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resources.database import patient
+from resources.envelope import EvidenceClass, JobResult, SampleCount, Timings
 from resources.ledger import Job, Ledger
 from resources.ledger_tables import SPENDING
-from resources.money import Spending, Spent, month_of, price
+from resources.money import Spending, Spent, bill, month_of, price
 from resources.policy import Budget, Policy, Price
 from tests.unit.test_envelope import envelope
 
@@ -47,6 +49,23 @@ def job(ledger: Ledger, number: int = 0, owner: str = "team:a") -> Job:
     return ledger.intend(envelope(backend="qpu", repetition=number, owner=owner))
 
 
+def result_of(**used: Any) -> JobResult:
+    """A result that used so much."""
+    empty = JobResult(
+        envelope_digest="",
+        samples=(SampleCount(bits="0", energy=0.0, count=1),),
+        evidence_class=EvidenceClass.HARDWARE,
+        backend="qpu",
+        backend_version="1",
+        sdk_versions={},
+        width=1,
+        depth=1,
+        two_qubit_gates=0,
+        shots=1,
+    )
+    return empty.model_copy(update=used)
+
+
 @patient
 def spend(of: Spending, asking: Job, amount: float, now: datetime = MARCH) -> str | None:
     """Check and reserve as the dispatcher does, in one transaction."""
@@ -61,6 +80,24 @@ def test_the_price_is_the_lists() -> None:
     assert price(policy(), "qpu", jobs=2, shots=100, seconds=1.5) == pytest.approx(0.6 + 1.0 + 3.0)
     assert price(policy(), "qpu") == pytest.approx(0.3)
     assert price(policy(), "aer", shots=10**6) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "listed", "cost"),
+    [
+        # the answer's own price goes first
+        ({"actual_cost": 4.0, "timings": Timings(execute=1.0)}, {"per_second": 2.0}, 4.0),
+        # IBM: seconds that were charged; Braket's kind: shots that were taken, dropped ones too
+        ({"timings": Timings(queue=9.0, execute=2.5)}, {"per_second": 1.6}, 4.0),
+        ({"shots": 90, "discarded_shots": 10}, {"per_job": 0.3, "per_shot": 0.01}, 1.3),
+        # seconds that nobody tells are those of the estimate
+        ({"shots": 90}, {"per_second": 1.6, "per_job": 0.1}, 7.0),
+        ({"shots": 90}, None, 7.0),
+    ],
+)
+def test_the_bill_is_for_what_was_used(answer: dict[str, Any], listed: dict[str, float] | None, cost: float) -> None:
+    prices = {} if listed is None else {"qpu": Price(**listed)}
+    assert bill(Policy(prices=prices), "qpu", result_of(**answer), 7.0) == pytest.approx(cost)
 
 
 def test_a_job_that_does_not_fit_is_refused_with_the_sums(ledger: Ledger) -> None:
