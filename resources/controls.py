@@ -6,6 +6,7 @@ and holding a job back or letting it go (``gates``, ``dispatcher``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -185,6 +186,19 @@ class Approvals:
         with self.ledger.engine.connect() as tx:
             last = _latest(tx, job_id, why)
         return last is not None and last.decision == "approved"
+
+    @patient
+    def granted_of(self, job_ids: Sequence[str], same: str, policy_version: str) -> str | None:
+        """The first of these jobs whose latest request for a reason that ends in ``same`` was approved, and that was
+        sent under this policy; ``None``: none."""
+        if not job_ids:
+            return None
+        query = sa.select(APPROVALS).join(JOBS, JOBS.c.job_id == APPROVALS.c.job_id)
+        query = query.where(JOBS.c.job_id.in_(list(job_ids)), JOBS.c.policy_version == policy_version)
+        with self.ledger.engine.connect() as tx:
+            rows = [Approval(**row._mapping) for row in tx.execute(query.order_by(APPROVALS.c.sequence))]
+        latest = {row.job_id: row.decision for row in rows if row.why.endswith(same)}
+        return next((job_id for job_id in job_ids if latest.get(job_id) == "approved"), None)
 
     @patient
     def waiting(self) -> list[Approval]:

@@ -200,6 +200,8 @@ class JobEnvelope(Frozen):
     #: digest of the envelope that this one repeats
     replay_of: str | None = None
     repetition: int = Field(default=0, ge=0)
+    #: jobs of the instance at most, rounds or trips, that share its money and one approval
+    jobs: int = Field(default=1, ge=1)
     #: Iterative families send several rounds; each later one names the envelope it follows.
     round: int = Field(default=0, ge=0)
     parent_digest: str | None = None

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from resources import money
 from resources.backends.base import QuantumBackend
-from resources.control_plane import ControlPlane
+from resources.control_plane import ControlPlane, chain_of
 from resources.controls import Mode
 from resources.delivery import as_sent
 from resources.envelope import JobEnvelope
@@ -136,18 +136,37 @@ def _overdrawn(plane: ControlPlane, envelope: JobEnvelope, ceiling: float) -> fl
 
 
 def _approval(plane: ControlPlane, job: Job, envelope: JobEnvelope, go: Go) -> str | None:
-    """Why a person has to agree first, or ``None``."""
-    rule, why = plane.policy.approval, None
-    if rule.cost_above is not None and go.cost > rule.cost_above:
-        why = (
-            f"it would cost about {go.cost:.2f} {plane.policy.currency} on {job.backend}, more than "
-            f"{rule.cost_above:.2f} without an approval"
-        )
+    """Why a person has to agree first, or ``None``.
+
+    Rounds and trips are decided together: what counts is what they cost together, and who has agreed to one of them has
+    agreed to those that follow from it. A replay stands alone.
+    """
+    rule, why = plane.policy.approval, ""
+    alone = envelope.jobs == 1 or envelope.replay_of is not None
+    before = [] if alone else plane.before(envelope)
+    spent = plane.spending.of_jobs(before) if before and rule.cost_above is not None else 0.0
+    cost = go.cost if alone else spent + go.cost * max(1, envelope.jobs - len(before))
+    # the reason without the amount, which is another one for each job
+    same = "" if alone else f"; the answer holds for all {envelope.jobs} jobs of its walk or rounds"
+    by_cost = rule.cost_above is not None and go.cost > 0 and cost > rule.cost_above
+    if by_cost:
+        same = f" {plane.policy.currency} on {job.backend}, more than {rule.cost_above:.2f} without an approval{same}"
+        why = f"{'it' if alone else 'all in all it'} would cost about {cost:.2f}{same}"
     elif envelope.impact in rule.impact:
-        why = f"its impact is {envelope.impact}"
+        why = same = f"its impact is {envelope.impact}{same}"
     elif job.backend in rule.backends:
-        why = f"every job on {job.backend} needs an approval"
-    return None if why is None or plane.approvals.granted(job.job_id, why) else why
+        why = same = f"every job on {job.backend} needs an approval{same}"
+    if not why or plane.approvals.granted(job.job_id, why):
+        return None
+    granted = plane.approvals.granted_of(before, same, plane.policy.version)
+    if granted is None or chain_of(plane.envelope(plane.ledger.job(granted))) != chain_of(envelope):
+        return why
+    if by_cost:
+        earlier = before[before.index(granted) + 1 :]
+        agreed = plane.spending.reserved(granted, job.backend) * (envelope.jobs - len(earlier))
+        if spent + go.cost > plane.spending.of_jobs(earlier) + agreed + money.ROUNDING:
+            return why
+    return None
 
 
 def total_is_spent(job: Job, envelope: JobEnvelope) -> bool:

@@ -189,6 +189,14 @@ class Spending:
         with self.ledger.engine.connect() as tx:
             return float(tx.execute(query).scalar() or 0.0)
 
+    @patient
+    def reserved(self, job_id: str, backend: str) -> float:
+        """What was set aside for a job's latest submission to a backend."""
+        mine = (SPENDING.c.job_id == job_id) & (SPENDING.c.backend == backend)
+        query = sa.select(SPENDING.c.reserved).where(mine).order_by(SPENDING.c.updated_at.desc()).limit(1)
+        with self.ledger.engine.connect() as tx:
+            return float(tx.execute(query).scalar() or 0.0)
+
     def budget(self, owner: str) -> Budget | None:
         """The first budget of the policy that matches; ``None``: the owner has no limit."""
         for budget in self.policy.budgets:

@@ -44,7 +44,7 @@ def envelope_for(
 
     Args:
         key: the instance's partition key.
-        jobs: jobs that share the quantum side's budget and cost ceiling; each gets an equal part.
+        jobs: jobs that share the quantum side's budget, cost ceiling and approval; each gets an equal part.
         parent: digest of the envelope of the round before.
         walks: whether it is a trip of a walk, which ends when its trips have used the budget up: each may take what is
             left, so all of it.
@@ -84,6 +84,7 @@ def envelope_for(
         sensitivity=resolved.sensitivity,
         cost_ceiling=None if resolved.cost_ceiling is None else resolved.cost_ceiling / jobs,
         impact=resolved.impact,
+        jobs=jobs,
         policy_version=resolved.policy_version,
         repetition=repetition,
         round=round_,

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from hybrid_assets.line import LINE
+from resources.controls import Mode
 from resources.emulator.running import Running
 from tests.dagster.conftest import Platform, Staging
+from tests.waiting import until
 
 
 def graph(nodes: int, seed: int) -> str:
@@ -88,20 +90,27 @@ def test_wrong_requests_are_refused(platform: Platform, wrong: dict[str, object]
         platform.landed(graph(20, 4), "wrong.mc", **wrong)
 
 
-def test_a_walk_whose_trip_was_rejected_goes_on_without_the_device(staging: Staging, emulator: Running) -> None:
+def test_a_walk_is_approved_once_and_goes_on_without_the_device_from_a_trip_that_was_stopped(
+    staging: Staging, emulator: Running
+) -> None:
     key = staging.landed(graph(24, 6), "stopped.mc", trips=3, seed=32, impact="high")
     assert staging.run(key).pending
     first = staging.job(key)
-    staging.dispatcher.decide(first.job_id, "approved", by="ada", reason="once")
-    assert all(run.success for run in staging.follow())
+    assert "all 3 jobs" in staging.dispatcher.approvals.waiting()[-1].why
+    staging.dispatcher.decide(first.job_id, "approved", by="ada", reason="go")
+    until(lambda: staging.dispatcher.reconcile() and staging.job(key).state == "succeeded")
+    staging.dispatcher.control("emulator", Mode.PAUSED, by="ada", reason="to see the second trip")
+    (request,) = staging.asked()
+    assert staging.execute(request).success
     second = staging.job(key)
-    assert second.state == "awaiting_approval"
-    staging.dispatcher.decide(second.job_id, "rejected", by="ada", reason="that was enough")
+    assert (second.state, second.job_id == first.job_id) == ("intended", False)
+    staging.dispatcher.cancel(second.job_id, by="ada", reason="that was enough")
+    staging.dispatcher.control("emulator", Mode.OPEN, by="ada", reason="seen")
     assert all(run.success for run in staging.follow())
     jobs = staging.dispatcher.ledger.jobs(instance=key)
     assert [(job.backend, job.state) for job in jobs] == [
         ("emulator", "succeeded"),
-        ("emulator", "rejected"),
+        ("emulator", "cancelled"),
         ("heuristic", "succeeded"),
         ("heuristic", "succeeded"),
     ]
@@ -109,6 +118,6 @@ def test_a_walk_whose_trip_was_rejected_goes_on_without_the_device(staging: Stag
     evidence = staging.rows("quantum_samples", key).groupby("round")["evidence_class"].first()
     assert evidence.tolist() == ["emulator", "classical", "classical"]
     path = json.loads(staging.rows("decisions", key)["path"].iloc[0])
-    stops = [step for step in path if "was rejected by ada: that was enough" in step]
-    assert stops == [f"left emulator for heuristic: {second.job_id} was rejected by ada: that was enough"]
+    stops = [step for step in path if "was cancelled by ada: that was enough" in step]
+    assert stops == [f"left emulator for heuristic: {second.job_id} was cancelled by ada: that was enough"]
     assert staging.stale(key) == []

@@ -65,6 +65,7 @@ OTHER: dict[str, Any] = {
     "policy_version": "dev-2",
     "replay_of": "1" * 64,
     "repetition": 1,
+    "jobs": 2,
     "round": 1,
     "parent_digest": "0" * 64,
     "tags": {"environment": "dev"},
