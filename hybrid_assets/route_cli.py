@@ -19,6 +19,8 @@ from resources.failures import HybridError, InputError
 from resources.home import Home, inbox
 
 if TYPE_CHECKING:
+    from hybrid_assets.routes import Load
+    from resources.backends.base import Estimate
     from resources.policy import Policy
 
 #: Packages that an answer may depend on.
@@ -53,7 +55,7 @@ def route(
     from hybrid_assets import contracts, registry
     from hybrid_assets.landing import Address, check_file, key_of
     from hybrid_assets.request import parse, read_sidecar
-    from hybrid_assets.routes import decide
+    from hybrid_assets.routes import decide, on_a_device
     from resources.assembly import build_dispatcher, build_lake
     from resources.routing import NoRoute
 
@@ -66,13 +68,17 @@ def route(
     settings = SETTINGS[current_environment()]
     key = key_of(name, source, address.member)
     try:
-        found = decide(key, registry.family(name), instance.size, request, settings, build_dispatcher(home), lake)
+        family_, dispatcher = registry.family(name), build_dispatcher(home)
+        found = decide(key, family_, instance.size, lambda: instance, request, settings, dispatcher, lake)
     except NoRoute as error:
         for line in error.explanation if explain else ():
             err.print(f"  {line}", soft_wrap=True)
         raise
     if json_:
-        print(json.dumps({"instance": key, "environment": settings.environment, **asdict(found)}, allow_nan=False))
+        load, estimate = on_a_device(found, key, family_, instance, request, settings, dispatcher)
+        expected = {"jobs": load.jobs, "shots": load.shots, "estimate": estimate and asdict(estimate)}
+        answer = {"instance": key, "environment": settings.environment, **asdict(found), "expected": expected}
+        print(json.dumps(answer, allow_nan=False))
         return
     say(f"{key} ({instance.size} variables) in {settings.environment}: {found.backend} (tier {found.tier})")
     say(f"then {' → '.join(found.fallback) or 'nothing'}")
@@ -84,6 +90,23 @@ def route(
     say(f"policy {found.policy_version}, route {found.name}")
     for line in found.explanation if explain else ():
         say(f"  {line}")
+    if explain:
+        load, estimate = on_a_device(found, key, family_, instance, request, settings, dispatcher)
+        say(f"  {expectation(load, estimate)}")
+
+
+def expectation(load: Load, estimate: Estimate | None) -> str:
+    """What is sent at most, and what a job would be and take on a device, in a sentence."""
+    words = [f"at most {load.jobs} {'job' if load.jobs == 1 else 'jobs'} of {load.shots} shots"]
+    if estimate is not None and estimate.depth:
+        words.append(
+            f"a circuit of up to {estimate.logical_two_qubit_gates} two-qubit gates and depth "
+            f"{estimate.logical_depth}, on {estimate.coupling_map} {estimate.two_qubit_gates} and {estimate.depth}"
+        )
+    if estimate is not None and estimate.device_seconds is not None:
+        cost = f" and {estimate.device_cost:.2f} ({estimate.priced_as})" if estimate.device_cost is not None else ""
+        words.append(f"on a device a job would take about {estimate.device_seconds:.2g} s{cost}")
+    return "estimate: " + "; ".join(words)
 
 
 def doctor() -> None:

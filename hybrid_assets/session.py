@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import dagster as dg
@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from hybrid_assets import registry
 from hybrid_assets.assets.landed_files import register
-from hybrid_assets.landing import Address, check_file, land, land_found, scan
+from hybrid_assets.landing import Address, check_file, instance_of, land, land_found, scan
 from hybrid_assets.line import CONTINUES, LINE, Outcome, bury_dead_runs, here, problem_of, run_line, stale_stages
 from hybrid_assets.request import Request, Resolved, parse, resolve
 from hybrid_assets.routes import decide
@@ -176,8 +176,9 @@ class Session:
         if answered.decided_under(load(settings.environment), settings):
             return False
         request, family = parse(landing.options, landing.name), registry.family(landing.family)
+        landed = partial(instance_of, landing, self.dispatcher.artifacts)
         try:
-            route = decide(key, family, int(row["size"]), request, settings, self.dispatcher, self.lake)
+            route = decide(key, family, int(row["size"]), landed, request, settings, self.dispatcher, self.lake)
         except NoRoute:
             # the run will say why
             return True

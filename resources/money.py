@@ -72,8 +72,10 @@ def month_of(now: datetime | None = None) -> str:
 
 def bills(tx: sa.Connection) -> dict[str, float]:
     """What each job was charged over all its submissions, by id."""
-    query = sa.select(SPENDING.c.job_id, sa.func.sum(SPENDING.c.actual)).where(SPENDING.c.state == "settled")
-    return {job_id: float(total) for job_id, total in tx.execute(query.group_by(SPENDING.c.job_id))}
+    query = sa.select(SPENDING.c.job_id, sa.func.sum(SPENDING.c.actual).label("total")).where(
+        SPENDING.c.state == "settled"
+    )
+    return {row.job_id: float(row.total) for row in tx.execute(query.group_by(SPENDING.c.job_id))}
 
 
 class Spending:

@@ -38,7 +38,6 @@ class Asked:
         hours_left: until its deadline.
         backend, tier, algorithm: what the request insists on.
         cost_ceiling: most that it may cost, in the policy's currency.
-        jobs: jobs it will send at most.
         kind: of its jobs. ``program``: of an estimate or kernel job, which has ``size`` qubits and is one job.
     """
 
@@ -53,7 +52,6 @@ class Asked:
     tier: Tier | None = None
     algorithm: str | None = None
     cost_ceiling: float | None = None
-    jobs: int = 1
     kind: JobKind = "sample"
     program: ProgramSize = field(default_factory=ProgramSize)
 
@@ -87,6 +85,7 @@ class Facts:
         killed: why it may not be used (kill switch), in a sentence.
         resting: why it takes no job just now (breaker, pause), in a sentence. It goes behind those that do.
         estimate: of one job, at least; ``None``: nobody asked.
+        jobs: of the instance that it will get at most.
         shown: its record on the family.
     """
 
@@ -95,6 +94,7 @@ class Facts:
     killed: str | None = None
     resting: str | None = None
     estimate: Estimate | None = None
+    jobs: int = 1
     shown: Shown = Shown()
 
 
@@ -238,7 +238,7 @@ def _poor(when: When, policy: Policy, asked: Asked, name: str, facts: Mapping[st
     found = facts.get(name)
     if found is None or name == asked.backend:
         return None
-    cost = _cost(found, asked)
+    cost = _cost(found)
     if when.max_cost is not None and cost is not None and cost > when.max_cost:
         return f"it would cost at least {cost:.2f} {policy.currency}, more than {when.max_cost:g}"
     quality, shown = when.quality, found.shown
@@ -256,8 +256,8 @@ def _poor(when: When, policy: Policy, asked: Asked, name: str, facts: Mapping[st
     return None
 
 
-def _cost(found: Facts, asked: Asked) -> float | None:
-    return None if found.estimate is None else found.estimate.cost * asked.jobs
+def _cost(found: Facts) -> float | None:
+    return None if found.estimate is None else found.estimate.cost * found.jobs
 
 
 def _forbidden(policy: Policy, asked: Asked, name: str, facts: Mapping[str, Facts]) -> str | None:
@@ -278,7 +278,7 @@ def _forbidden(policy: Policy, asked: Asked, name: str, facts: Mapping[str, Fact
         return f"{name}: it offers {', '.join(can.kinds)} jobs, this is {asked.kind}"
     if asked.kind != "sample" and asked.size > can.max_variables:
         return f"{name}: it takes {can.max_variables} qubits, the program has {asked.size}"
-    cost = _cost(found, asked)
+    cost = _cost(found)
     if asked.cost_ceiling is not None and cost is not None and cost > asked.cost_ceiling:
         return f"{name}: it would cost at least {cost:.2f} {policy.currency}, the ceiling is {asked.cost_ceiling:.2f}"
     return None
@@ -366,6 +366,7 @@ def _why_first(name: str, asked: Asked, facts: Mapping[str, Facts]) -> str:
         words.append(
             f"a job is estimated at {found.estimate.execution_seconds:.2g} s" if not found.capabilities.metered
             else f"a job costs at least {found.estimate.cost:.2f}"
+            + (f", there are {found.jobs} at most" if found.jobs > 1 else "")
         )  # fmt: skip
     shown = found.shown
     if shown.jobs:

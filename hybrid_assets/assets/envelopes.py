@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import dagster as dg
 
 from hybrid_assets.problems.base import Instance, ProblemFamily
-from hybrid_assets.proposals.prepared import fits
 from hybrid_assets.proposals.rounds import envelope_for
-from hybrid_assets.proposals.trips import Plan, nature_of
+from hybrid_assets.proposals.trips import Plan
 from hybrid_assets.request import Resolved
-from hybrid_assets.routes import jobs_of
+from hybrid_assets.routes import jobs_of, planned, qubits_of
 from resources.dispatcher import Dispatcher
 from resources.envelope import Algorithm, JobEnvelope
 from resources.environments import Settings
@@ -55,24 +53,23 @@ def qubit_budget(resolved: Resolved, dispatcher: Dispatcher) -> int:
     """The most variables a payload may have: the route's limit for circuits, the backend's own in any case."""
     if resolved.backend not in dispatcher.backend_names:
         return resolved.max_qubits
-    can = dispatcher.backend(resolved.backend).capabilities()
-    circuits = any(name.startswith("qaoa") for name in can.algorithms)
-    return min(resolved.max_qubits, can.max_variables) if circuits else can.max_variables
+    return qubits_of(dispatcher.backend(resolved.backend).capabilities(), resolved.max_qubits)
 
 
 def plan_of(family: ProblemFamily, instance: Instance, resolved: Resolved, dispatcher: Dispatcher) -> Plan | None:
     """How an instance that is larger than the device is walked; ``None`` when it fits, or is narrowed once instead."""
-    limit = qubit_budget(resolved, dispatcher)
-    landscape = family.landscape(instance)
-    if landscape is None or fits(family, instance, limit, resolved.encoding):
-        return None
-    parts, by_trip = 1, False
-    if resolved.backend in dispatcher.backend_names:
-        parts = dispatcher.backend(resolved.backend).capabilities().parts
-        by_trip = dispatcher.is_remote(resolved.backend)
-    nature = nature_of(landscape, resolved.seed)
-    plan = Plan.of(limit, parts, by_trip, resolved.shots, resolved.trips, resolved.polish, resolved.seed, **nature)
-    return replace(plan, encoding=resolved.encoding)
+    known = resolved.backend in dispatcher.backend_names
+    return planned(
+        family,
+        instance,
+        qubit_budget(resolved, dispatcher),
+        dispatcher.backend(resolved.backend).capabilities() if known else None,
+        resolved.shots,
+        resolved.trips,
+        resolved.polish,
+        resolved.seed,
+        resolved.encoding,
+    )
 
 
 def correlation_id(context: dg.AssetExecutionContext) -> str:

@@ -49,7 +49,7 @@ def normalized_inputs(
         if request.encoding is not None:
             # an unknown one is refused before anything is computed
             registry.encoding(request.encoding)
-        route = decide(key, family, instance.size, request, settings, dispatcher, lake)
+        route = decide(key, family, instance.size, lambda: instance, request, settings, dispatcher, lake)
     except HybridError as error:
         raise failure(error) from None
     resolved = resolve(request, settings, route)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from resources.backends.base import Estimate
+from resources.backends.base import Capabilities, Estimate
+from resources.circuits.device import estimate_on
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,26 @@ def on_device(estimate: Estimate, shots: int) -> Estimate:
     pace = PACES.get(estimate.coupling_map, SUPERCONDUCTING)
     each = pace.shot + pace.layer * estimate.depth + pace.two_qubit_gate * estimate.two_qubit_gates
     return replace(estimate, device_seconds=pace.job + shots * each)
+
+
+def unasked(can: Capabilities, variables: int, depth: int, shots: int) -> Estimate:
+    """The estimate of a sample job on a device of this kind, without asking its provider: a complete graph on a
+    heavy-hex lattice, or an annealer; ``execution_seconds`` are the device's."""
+    if can.algorithms == ("annealing",):
+        return Estimate(0.0, annealer_seconds(shots), 0.0, coupling_map="pegasus")
+    routed = estimate_on("heavy-hex", variables, depth)
+    estimate = Estimate(
+        0.0,
+        0.0,
+        0.0,
+        two_qubit_gates=routed.two_qubit_gates,
+        depth=routed.depth,
+        logical_two_qubit_gates=routed.logical_two_qubit_gates,
+        logical_depth=routed.logical_depth,
+        coupling_map=routed.coupling_map,
+    )
+    seconds = on_device(estimate, shots).device_seconds or 0.0
+    return replace(estimate, execution_seconds=seconds, device_seconds=seconds)
 
 
 def annealer_seconds(reads: int) -> float:

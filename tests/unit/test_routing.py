@@ -210,13 +210,13 @@ def test_quality_is_judged_once_there_is_enough_of_it() -> None:
 
 
 def test_cost_is_a_condition_and_a_ceiling() -> None:
-    def dear(cost: float) -> dict[str, Facts]:
-        return LOCAL | {"ibm": replace(REMOTE["ibm"], estimate=Estimate(0.0, 0.0, cost))}
+    def dear(cost: float, jobs: int = 1) -> dict[str, Facts]:
+        return LOCAL | {"ibm": replace(REMOTE["ibm"], estimate=Estimate(0.0, 0.0, cost), jobs=jobs)}
 
     rules = policy(rule("cheap", When(max_cost=5), backends=("ibm",)), rule("rest", backends=("aer",)))
     assert route(rules, ASKED, dear(5.0)).backend == "ibm"
     assert route(rules, ASKED, dear(5.1)).backend == "aer"
-    assert route(rules, replace(ASKED, jobs=3), dear(2.0)).backend == "aer", "every job of an instance costs"
+    assert route(rules, ASKED, dear(2.0, jobs=3)).backend == "aer", "every job of an instance costs"
     either = policy(rule(backends=("ibm", "aer"), cost_ceiling=4.0))
     assert (route(either, ASKED, dear(4.0)).backend, route(either, ASKED, dear(4.1)).backend) == ("ibm", "aer")
     assert route(either, replace(ASKED, cost_ceiling=3.0), dear(3.5)).backend == "aer"
@@ -306,6 +306,7 @@ any_facts = st.builds(
     killed=maybe,
     resting=maybe,
     estimate=st.none() | st.builds(Estimate, st.just(0.0), st.floats(0, 9), st.floats(0, 9)),
+    jobs=st.integers(1, 3),
     shown=st.builds(Shown, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.none() | st.floats(0, 1)),
 )
 some = st.lists(st.sampled_from(NAMES), unique=True, max_size=4).map(tuple)
@@ -367,7 +368,7 @@ def test_what_may_not_be_used_is_never_in_a_route(rules: Policy, asked: Asked, k
         assert fact.missing is None
         assert not (fact.capabilities.leaves_machine and asked.sensitivity in rules.stays_here)
         if found.cost_ceiling is not None and fact.estimate is not None:
-            assert fact.estimate.cost * asked.jobs <= found.cost_ceiling
+            assert fact.estimate.cost * fact.jobs <= found.cost_ceiling
     assert chain[-1] == HEURISTIC
     if asked.backend is not None:
         assert found.backend == asked.backend
