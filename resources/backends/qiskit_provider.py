@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +29,8 @@ from resources.backends import notes, qiskit_sampler, trip
 from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus, QuantumBackend
 from resources.backends.program_trip import answer_program, plan_program
 from resources.circuits.device import Prepared, Routed, estimate_program, worst_case
-from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass, JobEnvelope, JobResult
+from resources.circuits.durations import layers_seconds, shot_seconds
+from resources.envelope import KINDS, PAULI, QAOA, EvidenceClass, JobEnvelope, JobResult, Timings
 from resources.failures import BackendError, FailureClass, InputError, causes, never_connected, redacted
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ _PREFIX = "HYBRID_QISKIT_"
 MOST_QUBITS = 100
 #: Seconds of a shot where a device's durations are not known: an assumption of the order of trapped ions.
 SHOT_SECONDS = 1e-2
+#: … and between two shots where they are: the repetition delay that IBM's devices have by default.
+REPETITION_SECONDS = 250e-6
 
 _WORDS = {
     "INITIALIZING": ProviderStatus.QUEUED,
@@ -94,6 +98,7 @@ class QiskitProvider(QuantumBackend):
             leaves_machine=True,
             lookup=False,
             mitigation=("readout", "postselect"),
+            device=os.environ.get("HYBRID_QISKIT_BACKEND", ""),
         )
 
     def version(self) -> str:
@@ -111,12 +116,13 @@ class QiskitProvider(QuantumBackend):
         return None
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:
-        """The complete graph as compiled for the device, or the worst case of a program; time is ``SHOT_SECONDS`` a
-        shot, the queue is not known."""
+        """The complete graph as compiled for the device, or the worst case of a program; time is by the device's
+        durations where it publishes them, else ``SHOT_SECONDS`` a shot; the queue is not known."""
         algorithm, device = envelope.algorithm, self._device()
         worst: Prepared | Routed
         if envelope.kind == "sample":
             worst, circuits = worst_case(envelope.payload_variables, algorithm, device), 1
+            each = shot_seconds(worst.circuit, device.target)
         else:
             apart = envelope.payload_variables
             if device.coupling_map is None:
@@ -126,9 +132,11 @@ class QiskitProvider(QuantumBackend):
                 apart = device.num_qubits
             worst = estimate_program("line", apart, envelope.program)
             circuits = envelope.program.circuits
+            each = layers_seconds(worst.depth, device.target)
+        each = SHOT_SECONDS if each is None else REPETITION_SECONDS + each
         return Estimate(
             queue_seconds=0.0,
-            execution_seconds=circuits * algorithm.shots * SHOT_SECONDS,
+            execution_seconds=circuits * algorithm.shots * each,
             cost=0.0,
             two_qubit_gates=worst.two_qubit_gates,
             depth=worst.depth,
@@ -172,7 +180,7 @@ class QiskitProvider(QuantumBackend):
                 notes.remove(key)
             raise
         job_id = str(job.job_id())
-        notes.write(key, note | {"job_id": job_id})
+        notes.write(key, note | {"job_id": job_id, "sent_at": time.time()})
         self._jobs[job_id] = job
         return JobHandle(self.name, job_id, key)
 
@@ -196,7 +204,10 @@ class QiskitProvider(QuantumBackend):
         """The provider's word, translated; ``UNKNOWN`` for one nobody knows."""
         job = self._job(handle)
         word = _calling("asking for a job's status", job.status)
-        return _WORDS.get(str(getattr(word, "name", word)).upper(), ProviderStatus.UNKNOWN)
+        found = _WORDS.get(str(getattr(word, "name", word)).upper(), ProviderStatus.UNKNOWN)
+        if found in (ProviderStatus.RUNNING, ProviderStatus.SUCCEEDED):
+            _seen(handle, str(found))
+        return found
 
     def result(self, handle: JobHandle) -> JobResult:
         """The result document, from the provider's answer and the note of the submission.
@@ -209,6 +220,7 @@ class QiskitProvider(QuantumBackend):
         job, note = self._job(handle), notes.read(handle.key)
         if note is None:
             raise BackendError(f"backend {self.name} has no note of job {handle.provider_id}", FailureClass.BACKEND)
+        note = _seen(handle, str(ProviderStatus.SUCCEEDED))
         device, record = self._device(), note["record"]
         found = _calling("fetching a result", job.result)
         size = note["circuits"], note["qubits"], note["shots"]
@@ -216,12 +228,17 @@ class QiskitProvider(QuantumBackend):
         answer = partial(answer_program, record, bits) if "reading" in record else partial(trip.answer, record, bits[0])
         evidence = EvidenceClass.SIMULATOR if _is_simulator(device) else _evidence()
         provider = os.environ[_PREFIX + "PROVIDER"].partition(":")[0].partition(".")[0]
-        self._results[handle.provider_id] = answer(
+        result = answer(
             backend=self.name,
             version=f"{device.name} {device.backend_version or ''}".strip(),
             sdk_versions={"qiskit": version("qiskit"), provider: _version_of(provider)},
             evidence=evidence,
         )
+        timings = _timings(note, found, result.timings)
+        parameters = result.parameters | (
+            {"tuning_seconds": record["tune_seconds"]} if "tune_seconds" in record else {}
+        )
+        self._results[handle.provider_id] = result.model_copy(update={"timings": timings, "parameters": parameters})
         return self._results[handle.provider_id]
 
     def cancel(self, handle: JobHandle) -> None:
@@ -273,6 +290,29 @@ def _planned(envelope: JobEnvelope, payload: Payload, device: BackendV2) -> tupl
         return one.record, [one.circuit]
     planned = plan_program(envelope, payload, device)
     return planned.record, planned.circuits
+
+
+def _seen(handle: JobHandle, word: str) -> dict[str, Any]:
+    """The job's note, with the time at which the word was first heard."""
+    note = notes.read(handle.key) or {}
+    if f"{word}_at" not in note and note.get("job_id") == handle.provider_id:
+        note |= {f"{word}_at": time.time()}
+        notes.write(handle.key, note)
+    return note
+
+
+def _timings(note: dict[str, Any], found: Any, own: Timings) -> Timings:
+    """Seconds from sending to when the job was first seen done. On the machine: as the result tells (``time_taken``),
+    else since it was first seen running; 0 where it was neither told nor seen, and then the queue is 0 too."""
+    done = note["succeeded_at"]
+    sent = note.get("sent_at", done)
+    running = min(note.get("running_at", done), done)
+    told = getattr(found, "time_taken", None)
+    execute = float(told) if isinstance(told, int | float) and told > 0 else done - running
+    waited = running - sent if running < done else max(0.0, done - sent - execute) if execute else 0.0
+    tuned = note["record"].get("tune_seconds", 0.0)
+    total = max(0.0, done - sent) + own.compile + tuned
+    return own.model_copy(update={"queue": max(0.0, waited), "execute": execute, "total": total})
 
 
 def _evidence() -> EvidenceClass:

@@ -15,6 +15,8 @@ from resources.backends.base import JobHandle, ProviderStatus
 from resources.backends.conformance import BackendConformance, asymmetric_problem, envelope_for
 from resources.backends.conformance_programs import asymmetric_program, exact_values, program_envelope
 from resources.backends.qiskit_provider import QiskitProvider
+from resources.circuits.device import worst_case
+from resources.circuits.durations import shot_seconds
 from resources.circuits.pauli import Kind, PauliProgram
 from resources.envelope import PAULI, Algorithm, EvidenceClass, JobEnvelope, JobResult, Mitigation
 from resources.failures import BackendError, FailureClass, InputError
@@ -156,6 +158,60 @@ def test_another_process_fetches_the_result_once_sent() -> None:
     assert {str(qubit) for qubit in result.layout or ()} <= set(result.calibration["qubits"])
     assert result.expectation_mitigated is not None
     assert result.tuning_shots == 5 * 256
+
+
+def test_time_is_that_of_the_devices_durations(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, envelope = job()
+    device = Vendor().get_backend("vendor-8")
+    each = shot_seconds(worst_case(4, envelope.algorithm, device).circuit, device.target)
+    assert each is not None
+    assert 1e-6 < each < 1e-4
+    assert QiskitProvider().estimate(envelope).execution_seconds == pytest.approx(200 * (250e-6 + each))
+    monkeypatch.setattr("resources.backends.qiskit_provider.shot_seconds", lambda circuit, target: None)
+    assert QiskitProvider().estimate(envelope).execution_seconds == pytest.approx(200 * 10e-3)
+
+
+@pytest.mark.parametrize(
+    ("seen", "told", "queue", "execute"),
+    [
+        # sent at 100 s, seen running at 130 s, seen done at 145 s
+        ({"running_at": 130.0, "succeeded_at": 145.0}, None, 30.0, 15.0),
+        ({"running_at": 130.0, "succeeded_at": 145.0}, 4.0, 30.0, 4.0),
+        ({"succeeded_at": 145.0}, 4.0, 41.0, 4.0),
+        ({"succeeded_at": 145.0}, None, 0.0, 0.0),
+    ],
+)
+def test_times_are_the_providers_or_what_was_seen(
+    seen: dict[str, float], told: float | None, queue: float, execute: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload, envelope = job()
+    backend = QiskitProvider()
+    handle = backend.submit(envelope, payload, "timed")
+    note = notes.read("timed")
+    assert note is not None
+    assert note["sent_at"] > 0
+    found = Vendor.jobs[handle.provider_id].result()
+    found.time_taken = told
+    monkeypatch.setattr(Vendor.jobs[handle.provider_id], "result", lambda: found)
+    notes.write("timed", note | {"sent_at": 100.0} | seen)
+    result = backend.result(handle)
+    assert (result.timings.queue, result.timings.execute) == (queue, execute)
+    tuning = result.parameters["tuning_seconds"]
+    assert tuning > 0
+    assert result.timings.total == pytest.approx(45.0 + result.timings.compile + tuning)
+    # another process gives the same document
+    assert QiskitProvider().result(handle).timings.queue == queue
+
+
+def test_what_was_seen_first_is_kept() -> None:
+    payload, envelope = job()
+    handle = QiskitProvider().submit(envelope, payload, "seen")
+    finished(QiskitProvider(), handle)
+    first = notes.read("seen")
+    assert first is not None
+    assert first["sent_at"] <= first["succeeded_at"]
+    assert QiskitProvider().status(handle) is ProviderStatus.SUCCEEDED
+    assert notes.read("seen") == first
 
 
 def test_a_lost_answer_is_not_taken_for_a_job_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
