@@ -85,6 +85,7 @@ def envelope_for(
             }
         ),
         backend=resolved.backend,
+        device=resolved.device,
         expected_shape=reading.shape,
         timeout=TimeoutBudget(queue=resolved.queue, execution=resolved.budget, total=resolved.queue + resolved.budget),
         fallback=resolved.fallback,

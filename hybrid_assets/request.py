@@ -157,6 +157,8 @@ class Resolved(BaseModel):
     sensitivity: Literal["public", "internal", "confidential"]
     deadline: str | None
     backend: str
+    #: which of the backend's machines, where its settings name one
+    device: str = ""
     #: ``None``: the environment's, or the first that the backend offers when it does not offer that one
     algorithm: str | None
     #: ``None``: the first of ``proposals.prepared.ENCODINGS`` that takes the program
@@ -209,6 +211,7 @@ def resolve(request: Request, settings: Settings, route: Route) -> Resolved:
         sensitivity=request.sensitivity or settings.sensitivity,
         deadline=request.deadline.isoformat() if request.deadline else None,
         backend=route.backend,
+        device=route.device,
         algorithm=request.algorithm,
         encoding=request.encoding,
         depth=request.depth or route.depth or default.depth,

@@ -95,9 +95,10 @@ class ControlPlane:
         return False
 
     def version(self, name: str) -> str:
-        """Version of a backend, asked once."""
+        """Version of a backend, and which of its machines its settings name; asked once."""
         if name not in self._versions:
-            self._versions[name] = self.backend(name).version()
+            backend = self.backend(name)
+            self._versions[name] = f"{backend.version()} {backend.capabilities().device}".strip()
         return self._versions[name]
 
     def envelope(self, job: Job) -> JobEnvelope:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final, Literal, get_args
+from functools import cached_property
+from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -163,10 +165,7 @@ class ProgramSize(Frozen):
 
 
 class JobEnvelope(Frozen):
-    """One immutable job. Its ``digest`` names it; its ``idempotency_key`` says what counts as the same job.
-
-    Neither is cached: ``model_copy`` would hand a cached digest on to the changed copy.
-    """
+    """One immutable job. Its ``digest`` names it; its ``idempotency_key`` says what counts as the same job."""
 
     schema_version: Literal["4"] = SCHEMA_VERSION
     correlation_id: str
@@ -185,6 +184,8 @@ class JobEnvelope(Frozen):
     kind: JobKind = "sample"
     algorithm: Algorithm
     backend: str
+    #: which of the backend's machines its settings named; "" where there is one, or the backend chooses
+    device: str = ""
     #: of the answer: shots and variables, rows and observables, or rows and rows
     expected_shape: tuple[int, int]
     timeout: TimeoutBudget = TimeoutBudget()
@@ -213,7 +214,14 @@ class JobEnvelope(Frozen):
             raise ValueError(f"kind {self.kind!r} does not go with algorithm {self.algorithm.name!r}")
         return self
 
-    @property
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's; the copy is digested anew."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in ("digest", "idempotency_key"):
+            copy.__dict__.pop(name, None)
+        return copy
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of the whole envelope, correlation id apart.
 
@@ -221,7 +229,7 @@ class JobEnvelope(Frozen):
         """
         return digest_of(self.model_dump(mode="json", exclude={"correlation_id"}))
 
-    @property
+    @cached_property
     def idempotency_key(self) -> str:
         """Digest of problem, algorithm and its version, backend, shots, seed and repetition (design §4)."""
         return digest_of(
@@ -230,6 +238,7 @@ class JobEnvelope(Frozen):
                 "kind": self.kind,
                 "algorithm": self.algorithm.model_dump(mode="json"),
                 "backend": self.backend,
+                "device": self.device,
                 "execution": self.timeout.execution,
                 "repetition": self.repetition,
             }

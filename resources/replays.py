@@ -102,6 +102,7 @@ def intend(plane: ControlPlane, original: Job, *, by: str, reason: str, backend:
             changes = {
                 "replay_of": original.envelope_digest,
                 "backend": backend or envelope.backend,
+                "device": plane.backend(backend).capabilities().device if backend else envelope.device,
                 "fallback": (),
                 "correlation_id": original.correlation_id,
                 "repetition": repetition,

@@ -104,7 +104,7 @@ class Route:
 
     Attributes:
         name: of the rule. ``features``: flags that replaced what it says.
-        tier: of the backend. ``fallback``: who is asked after it, in order.
+        tier, device: of the backend. ``fallback``: who is asked after it, in order.
         max_qubits, budget_seconds, queue_seconds, depth, shots, cost_ceiling, priority: as in ``Then``; the ceiling is
             the lower of the rule's and the request's.
         explanation: one line per rule, flag and backend that was considered.
@@ -124,6 +124,7 @@ class Route:
     policy_version: str
     features: tuple[str, ...]
     explanation: tuple[str, ...]
+    device: str = ""
 
 
 class NoRoute(BackendError):
@@ -356,6 +357,7 @@ def _along(
         policy_version=policy.version,
         features=features,
         explanation=tuple(lines),
+        device=can.device,
     )
 
 

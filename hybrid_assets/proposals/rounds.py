@@ -64,6 +64,7 @@ def envelope_for(
         payload_ref=payload_ref,
         payload_variables=variables,
         backend=resolved.backend,
+        device=resolved.device,
         algorithm=algorithm.model_copy(
             update={
                 "depth": resolved.depth,

@@ -82,6 +82,7 @@ class AerNoisy(LocalBackend):
             KINDS,
             tier="emulator",
             mitigation=("readout", "postselect"),
+            device=self.device,
         )
 
     def version(self) -> str:

@@ -45,6 +45,7 @@ class Capabilities:
             all variables count together.
         mitigation: names of ``Mitigation``'s fields that it offers.
         mixers: ``x``, and ``xy`` where it keeps an algorithm's ``groups``.
+        device: which of its machines the settings name, where there are several: a job for another one is another job.
     """
 
     evidence_class: EvidenceClass
@@ -62,6 +63,7 @@ class Capabilities:
     parts: int = 1
     mitigation: tuple[str, ...] = ()
     mixers: tuple[str, ...] = ("x",)
+    device: str = ""
 
 
 @dataclass(frozen=True)

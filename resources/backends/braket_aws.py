@@ -146,6 +146,7 @@ class Braket(QuantumBackend):
             leaves_machine=True,
             settling_seconds=60.0,
             idempotent=True,
+            device=os.environ.get(_DEVICE, ""),
         )
 
     def version(self) -> str:

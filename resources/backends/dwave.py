@@ -9,6 +9,7 @@ topology (``annealer``).
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -170,6 +171,7 @@ class DWave(Sapi):
             leaves_machine=True,
             settling_seconds=30.0,
             batch=20,
+            device=os.environ.get(self.solver_variable, ""),
         )
 
     def calibration(self) -> dict[str, Any] | None:
@@ -281,6 +283,7 @@ class DWaveHybrid(Sapi):
             leaves_machine=True,
             settling_seconds=30.0,
             batch=20,
+            device=os.environ.get(self.solver_variable, ""),
         )
 
     def estimate(self, envelope: JobEnvelope) -> Estimate:

@@ -117,6 +117,7 @@ class Emulator(QuantumBackend):
                 idempotent=True,
                 batch=100,
                 mitigation=("readout", "postselect"),
+                device=self.device,
             )
         return self._can
 

@@ -80,6 +80,7 @@ class Ibm(QuantumBackend):
             settling_seconds=30.0,
             batch=1 if self.mode() == "job" else 100,
             mitigation=MITIGATION,
+            device=_setting("BACKEND") or "",
         )
 
     def version(self) -> str:

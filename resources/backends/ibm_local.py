@@ -68,6 +68,7 @@ class IbmLocal(LocalBackend):
             KINDS,
             tier="emulator",
             mitigation=MITIGATION,
+            device=self.device_name,
         )
 
     def version(self) -> str:

@@ -99,6 +99,7 @@ class PennyLaneDevice(GateSimulator):
             tier="simulator" if evidence is EvidenceClass.SURROGATE else evidence.value,
             leaves_machine=not self.device.startswith(_SIMULATORS),
             lookup=not real,
+            device=f"{self.device} {self.options}",
         )
 
     def available(self) -> str | None:

@@ -55,6 +55,7 @@ OTHER: dict[str, Any] = {
     "program": ProgramSize(circuits=2),
     "algorithm": Algorithm(seed=1),
     "backend": "lightning",
+    "device": "another",
     "expected_shape": (1024, 5),
     "timeout": TimeoutBudget(execution=61.0),
     "fallback": ("annealer",),
@@ -86,7 +87,7 @@ ALGORITHM: dict[str, Any] = {
     "mitigation": Mitigation(readout=True),
 }
 #: What makes it another job; everything else is who asked, why and what for.
-IN_KEY = {"payload_ref", "algorithm", "backend", "timeout", "repetition"}
+IN_KEY = {"payload_ref", "algorithm", "backend", "device", "timeout", "repetition"}
 
 
 def envelope(**changes: Any) -> JobEnvelope:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hybrid_assets.measuring import key_of, read_program, with_errors
+from resources import assembly
 from resources.backends.conformance_programs import asymmetric_program, exact_values
 from resources.circuits.pauli import PauliProgram
 from resources.failures import InputError
@@ -112,3 +113,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_digits_follow_the_error() -> None:
     assert with_errors([-1.13579, 0.5, 12.3456], [0.0060, 0.0, 3.2]) == ["-1.1358 ± 0.0060", "0.5000", "12.3 ± 3.2"]
+
+
+def test_another_machine_of_a_backend_is_another_job(
+    measure: Hybrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, jobs = stored(tmp_path, asymmetric_program("kernel")), []
+    for device in ("default.qubit", "lightning.qubit", "default.qubit"):
+        monkeypatch.setenv("HYBRID_PENNYLANE_DEVICE", device)
+        # as in a process of its own
+        assembly._dispatcher.cache_clear()
+        said = measure("measure", file, "--backend", "pennylane", "--json")
+        answer = json.loads(said.out)
+        assert answer["parameters"]["device"] == device
+        jobs.append(answer["job"])
+    assert jobs[0] == jobs[2] != jobs[1]
