@@ -6,6 +6,7 @@ and holding a job back or letting it go (``gates``, ``dispatcher``).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from resources import audit
 from resources.database import patient
 from resources.failures import InputError, InvariantError
 from resources.ledger import Ledger
-from resources.ledger_tables import APPROVALS, CONTROLS, JOBS
+from resources.ledger_tables import APPROVALS, AUDIT, CONTROLS, JOBS
 from resources.locks import hold
 from resources.prepared import Prepared
 
@@ -89,6 +90,21 @@ class Controls:
         with self.ledger.engine.connect() as tx:
             found = _MODE.rows(tx, {"asked": backend})
         return Mode(found[0][0]) if found else Mode.OPEN
+
+    @patient
+    def paused(self, backend: str, since: datetime) -> float:
+        """Seconds for which a backend was paused between ``since`` and now, by the audit log."""
+        now = datetime.now(UTC)
+        query = sa.select(AUDIT.c.at, AUDIT.c.detail).order_by(AUDIT.c.sequence)
+        query = query.where(AUDIT.c.action == "set_mode", AUDIT.c.subject == backend)
+        with self.ledger.engine.connect() as tx:
+            rows = tx.execute(query.where(AUDIT.c.at > since.astimezone(UTC).isoformat())).all()
+        changes = [(datetime.fromisoformat(row.at), json.loads(row.detail)) for row in rows]
+        mode, at, seconds = changes[0][1]["before"] if changes else self.mode(backend), since, 0.0
+        for then, change in [*changes, (now, {"mode": ""})]:
+            seconds += (then - at).total_seconds() if mode == Mode.PAUSED else 0.0
+            mode, at = change["mode"], then
+        return seconds
 
     @patient
     def set(self, backend: str, mode: Mode | str, by: str, reason: str) -> None:

@@ -19,9 +19,6 @@ from resources.envelope import JobEnvelope
 from resources.failures import BackendError, FailureClass
 from resources.ledger_tables import Job
 
-#: Seconds between looks at a job that a pause or a full backend holds back: at first, and in the end.
-HOLD_SECONDS, LONGEST_HOLD = 2.0, 30.0
-
 
 @dataclass(frozen=True)
 class Go:

@@ -15,11 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import sqlalchemy as sa
 
-from resources import audit, money
+from resources import audit, holding, money
 from resources.backends.base import JobHandle, QuantumBackend
 from resources.cache import Entry
 from resources.control_plane import ControlPlane, chain_of, hops_of
@@ -28,7 +27,7 @@ from resources.delivery import Outgoing, as_sent, deliver, is_doubtful, left_out
 from resources.envelope import LEFT_OUT, EvidenceClass, JobEnvelope
 from resources.failures import BackendError, FailureClass, HybridError, InvariantError, TimedOut, presentable
 from resources.fallback import answer_from_cache, answers_again, ask, fail, hop, known_results
-from resources.gates import HOLD_SECONDS, LONGEST_HOLD, Ask, Go, Wait, examine, total_is_spent
+from resources.gates import Ask, Go, Wait, examine, total_is_spent
 from resources.ledger import Conflict, this_process
 from resources.ledger_tables import Job, Move
 from resources.locks import hold
@@ -72,7 +71,7 @@ def send(plane: ControlPlane, batch: Sequence[Sent]) -> list[Job]:
         if isinstance(verdict, Ask):
             return ask(plane, job, verdict.why, verdict.cost)
         if isinstance(verdict, Wait):
-            return _hold(plane, job, envelope, verdict)
+            return holding.keep_back(plane, job, envelope, verdict)
         ready.append((job, envelope, verdict))
         return None
 
@@ -87,7 +86,7 @@ def send(plane: ControlPlane, batch: Sequence[Sent]) -> list[Job]:
             raise
         for job, envelope in claims.full:
             wait = Wait(f"{name} has {_cap(plane, name)} jobs, as many as it may")
-            record.of(job, partial(_hold, plane, job, envelope, wait))
+            record.of(job, partial(holding.keep_back, plane, job, envelope, wait))
         for job, envelope, no in claims.refused:
             error = BackendError(no, FailureClass.CAPABILITY, not_sent=True)
             record.of(job, partial(hop, plane, job, envelope, error))
@@ -151,7 +150,7 @@ def _without_sending(plane: ControlPlane, job: Job, envelope: JobEnvelope, known
         return answered
     # what runs here costs nothing but time: cut off, it is begun again
     late = (job.hop > 0 or plane.is_remote(job.backend)) and total_is_spent(job, envelope)
-    if late and not _is_classical(plane, job.backend):
+    if late and not _is_classical(plane, job.backend) and total_is_spent(holding.unpaused(plane, job), envelope):
         spent = TimedOut(f"the total budget of {envelope.timeout.total:g} s is spent", not_sent=True)
         return hop(plane, job, envelope, spent)
     return None
@@ -162,23 +161,6 @@ def _is_classical(plane: ControlPlane, name: str) -> bool:
     with suppress(BackendError):
         return plane.backend(name).capabilities().evidence_class is EvidenceClass.CLASSICAL
     return False
-
-
-def _hold(plane: ControlPlane, job: Job, envelope: JobEnvelope, wait: Wait) -> Job:
-    """Keep a job back, for as long as it may wait; the reason is recorded once."""
-    now = datetime.now(UTC)
-    waited = (now - job.updated_at).total_seconds()
-    if waited > envelope.timeout.queue and job.looks and not wait.forever:
-        error = BackendError(f"{wait.why}, for {waited:.0f} s by now", FailureClass.SATURATION, not_sent=True)
-        return hop(plane, job, envelope, error)
-    # the longer it waits the seldomer, so that many held jobs leave room for the others
-    pause = min(max(HOLD_SECONDS, waited / 5), LONGEST_HOLD) if job.looks else HOLD_SECONDS
-    columns: dict[str, Any] = {"look_at": now + timedelta(seconds=pause), "looks": job.looks + 1}
-    if job.looks:
-        return plane.ledger.touch(job.job_id, read=job, claimed_until=None, **columns)
-    return plane.ledger.move(
-        job.job_id, "intended", f"held back: {wait.why}", expect="intended", claimed_until=None, **columns
-    )
 
 
 @dataclass
@@ -198,6 +180,7 @@ def _claim(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) ->
     cap = _cap(plane, name)
     lost = {job.job_id: left_out(plane.backend(name), envelope) for job, envelope, _ in ready}
     without = {job_id: f", without {', '.join(names)}" for job_id, names in lost.items() if names}
+    began = {job.job_id: holding.unpaused(plane, job).began_at or now for job, _, _ in ready}
     with plane.ledger.transaction() as tx:
         if cap is not None:
             hold(tx, f"open:{name}")
@@ -221,7 +204,7 @@ def _claim(plane: ControlPlane, ready: Sequence[tuple[Job, JobEnvelope, Go]]) ->
                     "claimed_until": now + timedelta(seconds=lease_seconds(envelope)),
                     "look_at": now,
                     "looks": 0,
-                    "began_at": job.began_at or now,
+                    "began_at": began[job.job_id],
                     "sent_at": now,
                     "estimated_cost": go.cost,
                     "policy_version": plane.policy.version,

@@ -4,18 +4,22 @@ a pause. Each ends once, for the reason that is true. Not here: what people appr
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 from pathlib import Path
 
 import dimod
 import pytest
 
-from resources.backends.base import JobHandle, ProviderStatus
+from resources import audit
+from resources.backends.base import Capabilities, JobHandle, ProviderStatus
+from resources.controls import Mode
 from resources.dispatcher import JobFailed
-from resources.envelope import Algorithm, Compilation, JobEnvelope, Mitigation
+from resources.envelope import Algorithm, Compilation, JobEnvelope, Mitigation, TimeoutBudget
 from resources.failures import BackendError, FailureClass
 from resources.ledger import job_id_of
 from resources.ledger_tables import Job
-from resources.policy import CachePolicy, Policy
+from resources.policy import CachePolicy, Limit, Policy
 from tests.faults.test_dispatcher import System
 from tests.faults.test_review import until_ended
 
@@ -174,7 +178,9 @@ def test_what_a_defect_of_ours_ended_is_asked_after_before_it_is_sent_again(syst
 # --- left without what the next one does not offer ------------------------------------------------------------------
 
 
-def test_what_a_fallback_does_without_is_said_and_kept_under_what_ran(tmp_path: Path, either: str) -> None:
+def test_what_a_fallback_does_without_is_said_and_kept_under_what_ran(
+    tmp_path: Path, either: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     system = System(tmp_path, Policy(cache=CachePolicy(window_seconds=3600)))
     asked = Algorithm(
         shots=64,
@@ -183,7 +189,7 @@ def test_what_a_fallback_does_without_is_said_and_kept_under_what_ran(tmp_path: 
     )
     for backend, offers in ((system.main, ("readout", "twirling")), (system.second, ("twirling",))):
         can = replace(backend.capabilities(), mitigation=offers)
-        backend.capabilities = lambda can=can: can  # type: ignore[method-assign]
+        monkeypatch.setattr(backend, "capabilities", partial(Capabilities, **vars(can)))
     system.main.refusals = [FailureClass.BACKEND]
     sent: list[JobEnvelope] = []
     submit = system.second.submit
@@ -224,3 +230,63 @@ def test_the_first_backend_gets_all_that_was_asked(system: System) -> None:
     answer = system.run(system.envelope(algorithm=asked))
     assert answer is not None
     assert (answer.backend, answer.parameters) == ("main", {})
+
+
+# --- held by a pause ------------------------------------------------------------------------------------------------
+
+
+def paused(system: System, backend: str, ago: float) -> None:
+    """A person has paused a backend some seconds ago."""
+
+    class Then(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Then:
+            return cls.fromtimestamp((datetime.now(tz) - timedelta(seconds=ago)).timestamp(), tz)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit, "datetime", Then)
+        system.dispatcher.control(backend, Mode.PAUSED, by="ada", reason="maintenance")
+
+
+def test_the_time_of_a_pause_is_no_queueing(tmp_path: Path, either: str) -> None:
+    system = System(tmp_path, Policy(limits={"main": Limit(open_jobs=1)}, cache=NO_CACHE))
+    out, held = system.envelope(), system.envelope(repetition=1, timeout=TimeoutBudget(queue=600, total=900))
+    system.main.words = [ProviderStatus.QUEUED] * 9
+    system.dispatcher.submit(out)
+    assert system.dispatcher.submit(held).state == "intended"
+    paused(system, "main", 3600)
+    system.ago(held, 3700, "updated_at")
+    assert system.look(held).backend == "main"
+    system.dispatcher.control("main", Mode.OPEN, by="ada", reason="done")
+    # the cap is full: it has waited 100 s
+    job = system.look(held)
+    assert (job.state, job.backend) == ("intended", "main")
+    system.ago(held, 4300, "updated_at")
+    assert system.look(held).backend == "second"
+    assert "as many as it may, for 7" in system.ledger.job(job.job_id).fallback_path
+
+
+def test_the_time_of_a_pause_is_not_the_jobs(system: System) -> None:
+    """The first backend was left 10 s before a pause of an hour of the second; the job has 300 s in all."""
+    held, spent = (system.envelope(repetition=k, timeout=TimeoutBudget(total=300)) for k in range(2))
+    system.dispatcher.control("second", Mode.PAUSED, by="ada", reason="for the first look")
+    for envelope in (held, spent):
+        system.main.refusals = [FailureClass.BACKEND]
+        job = system.dispatcher.submit(envelope)
+        assert (job.state, job.backend) == ("intended", "second")
+    system.dispatcher.control("second", Mode.OPEN, by="ada", reason="seen")
+    paused(system, "second", 3600)
+    system.ago(held, 3610, "updated_at", "began_at")
+    system.ago(spent, 3610, "updated_at")
+    system.ago(spent, 4000, "began_at")
+    assert system.look(held).backend == "second"
+    # what was late before the pause is late
+    assert system.look(spent).backend == "surrogate"
+    system.dispatcher.control("second", Mode.OPEN, by="ada", reason="done")
+    system.second.words = [ProviderStatus.QUEUED] * 3
+    assert [system.look(held).state for _ in range(2)] == ["submitted", "submitted"]
+    assert "cancel" not in system.second.calls
+    answer = system.run(held)
+    assert answer is not None
+    assert (answer.backend, len(answer.fallback_path)) == ("second", 1)
+    assert datetime.now(UTC) - (system.ledger.job(job_id_of(held)).began_at or datetime.min) < timedelta(seconds=300)
