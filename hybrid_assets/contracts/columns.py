@@ -81,7 +81,7 @@ def identity() -> dict[str, Column]:
     """The columns every table of instances starts with."""
     key = Check.str_matches(r"^[a-z0-9_-]+\.\S+$", error="must be a slug <family>.<name>")
     return {
-        "instance": Column(str, key, description="Key of the instance, <family>.<name>; the partition key."),
+        "instance": Column(str, key, description="Key of the instance, family.name; the partition key."),
         "family": text("Problem family."),
     }
 
