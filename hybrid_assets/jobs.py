@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from hybrid_assets.automation import ONE_AT_A_TIME
-from hybrid_assets.line import BATCH, CONTINUES, LINE, run_line
+from hybrid_assets.line import BATCH, CONTINUES, LINE, known_backend, run_line
 from resources.backends import notes
 from resources.dispatcher import Dispatcher
 from resources.failures import HybridError
@@ -53,7 +53,9 @@ def run_batch(context: dg.OpExecutionContext, config: Batch, dispatcher: dg.Reso
     for number, key in enumerate(config.keys, start=1):
         started = time.perf_counter()
         job = context.repository_def.get_job("instance_line")
-        outcome = run_line(job, context.instance, key, config.stages, tags)
+        # not queued, but the queue counts it among the runs of its backend
+        of_key = tags | known_backend(dispatcher.ledger, key, CONTINUES in tags)
+        outcome = run_line(job, context.instance, key, config.stages, of_key)
         problem = outcome.problem
         state = f"failed: {problem}" if problem else "pending" if outcome.pending else "done"
         context.log.info(f"[{number}/{len(config.keys)}] {key}: {state} ({time.perf_counter() - started:.1f} s)")

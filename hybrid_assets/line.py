@@ -14,7 +14,8 @@ import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.execution.plan.objects import ErrorSource
 
-from resources.ledger import is_alive, this_process
+from hybrid_assets.request import parse
+from resources.ledger import Ledger, is_alive, this_process
 
 if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
@@ -34,6 +35,8 @@ LINE = (
 PROCESS = "hybrid/process"
 #: Run tag that names the batch a run is part of.
 BATCH = "hybrid/batch"
+#: Run tag with the backend of its jobs, where that is known before the run; ``dagster.yaml`` limits the runs of each.
+BACKEND = "hybrid/backend"
 #: Run tag of a run that only goes on after a job has ended: it does not send again what has failed.
 CONTINUES = "hybrid/continues"
 
@@ -101,6 +104,19 @@ def run_line(
     if failures:
         return Outcome(result.run_id, *problem_of(failures[0]), infeasible=_proves_none(failures[0]))
     return Outcome(result.run_id, "the run failed before any step")
+
+
+def known_backend(ledger: Ledger, key: str, continues: bool) -> dict[str, str]:
+    """The run tag ``BACKEND`` of an instance, empty before a route is known.
+
+    Args:
+        continues: the run goes on after a job, whose backend counts; otherwise the one that the request names.
+    """
+    landing, jobs = ledger.landing(key), ledger.jobs(instance=key) if continues else []
+    named = parse(landing.options, landing.name).backend if landing is not None else None
+    if jobs:
+        named = jobs[-1].backend
+    return {BACKEND: named} if named else {}
 
 
 def here(tags: Mapping[str, str] | None = None) -> dict[str, str]:

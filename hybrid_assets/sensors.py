@@ -18,13 +18,14 @@ from dagster._core.storage.tags import PRIORITY_TAG
 from hybrid_assets.assets.landed_files import observation, register
 from hybrid_assets.jobs import baselines_again, instance_line, maintenance, process_batch
 from hybrid_assets.landing import land_found, scan
-from hybrid_assets.line import BATCH, CONTINUES, LINE, bury_dead_runs, stale_stages
+from hybrid_assets.line import BACKEND, BATCH, CONTINUES, LINE, bury_dead_runs, known_backend, stale_stages
 from hybrid_assets.request import parse
 from resources.audit import actor
 from resources.controls import Mode
 from resources.dispatcher import Dispatcher
 from resources.failures import HybridError, InputError
 from resources.home import inbox
+from resources.ledger import Ledger
 from resources.ledger_tables import TERMINAL, Job
 from resources.reconciler import recent
 
@@ -83,15 +84,15 @@ def look(
     notes += [f"deleted: {', '.join(str(g.partition) for g in gone[:5])}"] if gone else []
     notes += [f"{unfinished} still changing"] if unfinished else []
     return dg.SensorResult(
-        run_requests=requests(keys),
+        run_requests=requests(keys, ledger),
         asset_events=[*wrong, *gone],
         skip_reason=None if keys else dg.SkipReason("; ".join(notes) or "nothing new"),
         cursor=json.dumps({"seen": now_seen, "taken": taken}),
     )
 
 
-def requests(keys: Mapping[str, int]) -> list[dg.RunRequest]:
-    """One run per instance, or one for all above ``BATCH_ABOVE``.
+def requests(keys: Mapping[str, int], ledger: Ledger) -> list[dg.RunRequest]:
+    """One run per instance, with the backend that its request names, or one for all above ``BATCH_ABOVE``.
 
     Args:
         keys: instances, each with its request's priority.
@@ -100,7 +101,11 @@ def requests(keys: Mapping[str, int]) -> list[dg.RunRequest]:
         ordered = sorted(keys, key=lambda key: -keys[key])
         return [_batch(ordered, tags={PRIORITY_TAG: str(keys[ordered[0]])})]
     return [
-        dg.RunRequest(job_name="instance_line", partition_key=key, tags={PRIORITY_TAG: str(priority)})
+        dg.RunRequest(
+            job_name="instance_line",
+            partition_key=key,
+            tags={PRIORITY_TAG: str(priority), **known_backend(ledger, key, continues=False)},
+        )
         for key, priority in keys.items()
     ]
 
@@ -222,7 +227,7 @@ def continuations(ready: Mapping[str, list[str]], dispatcher: Dispatcher) -> lis
             tags={
                 CONTINUES: "yes",
                 PRIORITY_TAG: str(newest[key].priority),
-                "hybrid/backend": newest[key].backend,
+                BACKEND: newest[key].backend,
                 **({"hybrid/correlation_id": newest[key].correlation_id} if newest[key].instance == key else {}),
             },
         )

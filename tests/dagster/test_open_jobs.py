@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.instance.config import ConcurrencyConfig
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 from hybrid_assets import sensors
 from hybrid_assets.assets.stage import QUANTUM
-from hybrid_assets.line import CONTINUES, LINE, PROCESS, bury_dead_runs
+from hybrid_assets.line import BACKEND, CONTINUES, LINE, PROCESS, bury_dead_runs
 from hybrid_assets.session import open_session
 from resources.controls import Mode
 from resources.emulator.running import Running
@@ -182,6 +191,30 @@ def test_a_paused_backend_on_this_machine_is_waited_for(
     staging.hurry()
     assert staging.execute(request).success
     assert staging.stale(key) == []
+
+
+def test_the_queue_holds_back_the_runs_of_a_busy_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon's own step on the shipped ``dagster.yaml``, with room for more runs than it ships."""
+    monkeypatch.setenv("HYBRID_ENV", "dev")
+    with open_session(home=Home(tmp_path)) as session:
+        instance, line = session.instance, session.repository.get_job("instance_line")
+        limits = instance.get_concurrency_config()
+        assert limits.run_queue_config is not None
+        queue = limits.run_queue_config._replace(max_concurrent_runs=20)
+        module = LoadableTargetOrigin(module_name="hybrid_assets.definitions", executable_path=sys.executable)
+        place = ManagedGrpcPythonEnvCodeLocationOrigin(module, location_name="hybrid_assets")
+        origin = RemoteJobOrigin(RemoteRepositoryOrigin(place, "__repository__"), line.name)
+        roomy = ConcurrencyConfig(pool_config=limits.pool_config, run_queue_config=queue)
+
+        def run(backend: str, status: dg.DagsterRunStatus) -> str:
+            tags = {BACKEND: backend}
+            return instance.create_run_for_job(line, status=status, tags=tags, remote_job_origin=origin).run_id
+
+        run("ibm", dg.DagsterRunStatus.STARTED)
+        queued = [run(backend, dg.DagsterRunStatus.QUEUED) for backend in ("ibm", "ibm", "dwave")]
+        with QueuedRunCoordinatorDaemon(interval_seconds=1) as daemon:
+            chosen = daemon._get_runs_to_dequeue(instance, roomy, fixed_iteration_time=None)
+        assert {one.run_id for one in chosen} == set(queued) - {queued[1]}
 
 
 def test_a_dead_run_gives_its_slots_in_the_pool_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

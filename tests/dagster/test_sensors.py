@@ -16,7 +16,7 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from hybrid_assets.definitions import build_defs
-from hybrid_assets.line import LINE, PROCESS, bury_dead_runs
+from hybrid_assets.line import BACKEND, BATCH, CONTINUES, LINE, PROCESS, bury_dead_runs
 from hybrid_assets.sensors import BATCH_ABOVE
 from resources.home import Home
 from tests.dagster.conftest import OTHER_RING, QUICK, RING, Platform
@@ -144,6 +144,14 @@ def test_the_priority_of_the_request_is_the_run_s(inbox: Inbox) -> None:
     inbox.tick()
     (refused,) = inbox.tick().asset_events
     assert "third.yaml: priority: input should be less than or equal to 10" in str(refused.description)
+
+
+def test_the_backend_that_a_request_names_is_the_run_s(inbox: Inbox) -> None:
+    inbox.drop("ring.mc", backend="aer", **QUICK)
+    inbox.drop("other.mc", OTHER_RING)
+    inbox.tick()
+    requests = list(inbox.tick().run_requests or [])
+    assert {r.partition_key: r.tags.get(BACKEND) for r in requests} == {"maxcut.ring": "aer", "maxcut.other": None}
 
 
 def test_what_was_run_by_hand_is_not_asked_for_again(inbox: Inbox) -> None:
@@ -282,7 +290,8 @@ def test_a_batch_runs_them_all_and_fails_for_the_one_that_failed(
     batch = ReconstructableRepository.for_module(__name__, "repository_of_home").get_reconstructable_job(
         "process_batch"
     )
-    keys = [platform.landed(name=f"batch{seed}.mc", seed=seed) for seed in (11, 12, 13)]
+    keys = [platform.landed(name=f"batch{seed}.mc", seed=seed) for seed in (11, 12)]
+    keys.append(platform.landed(name="batch13.mc", seed=13, backend="aer"))
     store = platform.dispatcher.artifacts
     broken = platform.dispatcher.ledger.landing(keys[1])
     assert broken is not None
@@ -302,9 +311,16 @@ def test_a_batch_runs_them_all_and_fails_for_the_one_that_failed(
         (keys[1], False),
         (keys[2], True),
     ]
+    assert {run.tags["dagster/partition"]: run.tags.get(BACKEND) for run in runs} == dict.fromkeys(keys[:2]) | {
+        keys[2]: "aer"
+    }
 
-    good = {"ops": {"run_batch": {"config": {"keys": [keys[0]]}}}}
-    assert dg.execute_job(batch, platform.instance, run_config=good).success
+    good = {"ops": {"run_batch": {"config": {"keys": [keys[0]], "stages": list(LINE[3:])}}}}
+    again = dg.execute_job(batch, platform.instance, run_config=good, tags={CONTINUES: "yes"})
+    assert again.success
+    (part,) = platform.instance.get_runs(dg.RunsFilter(tags={BATCH: again.run_id}))
+    # what its job has run on
+    assert part.tags[BACKEND] == platform.dispatcher.ledger.jobs(instance=keys[0])[-1].backend
 
 
 # --- schedules and house-keeping ------------------------------------------------------------------------------------
