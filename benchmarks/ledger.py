@@ -60,7 +60,7 @@ def live(ledger: Ledger, made: JobEnvelope) -> None:
         expect="intended",
         version=job.version,
         attempts=1,
-        also=lambda tx: append(tx, actor="benchmark", action="submit", job_id=job.job_id, subject="aer") and None,
+        also=lambda tx: append(tx, actor="benchmark", action="submit", job_id=job.job_id, subject="aer"),
     )
     key = job.provider_key
     job = ledger.move(job.job_id, "submitted", "to aer", expect="submitting", version=job.version, provider_id=key)

@@ -40,6 +40,7 @@ _ADVANCE = Prepared(
 
 _HEADLESS = "the audit log has lost its head; `hybrid audit verify` says what else is missing"
 #: PostgreSQL: one row, its digest made where the head is, which is locked for this statement and the commit alone.
+#: Without a head the row has no number, which the table refuses.
 _APPEND = Prepared(
     sa.text(
         """
@@ -52,7 +53,7 @@ _APPEND = Prepared(
         INSERT INTO audit_log
             (sequence, at, actor, action, job_id, subject, reason, policy_version, detail, previous, digest)
         SELECT sequence, :at, :actor, :action, :job_id, :subject, :reason, :policy_version, :detail, previous, digest
-        FROM head RETURNING sequence
+        FROM (SELECT 1) AS one LEFT JOIN head ON true
         """
     ).bindparams(
         *(
@@ -88,10 +89,10 @@ def append(
     reason: str = "",
     policy_version: str = "",
     detail: Mapping[str, Any] | None = None,
-) -> int:
-    """Record a decision in the transaction that carries it out; returns the row's number.
+) -> None:
+    """Record a decision in the transaction that carries it out.
 
-    The end of the chain stays locked until the transaction ends: append last.
+    The end of the chain stays locked until the transaction ends: append last. PostgreSQL appends when it ends.
 
     Args:
         tx: of ``Ledger.transaction()``.
@@ -111,18 +112,17 @@ def append(
         "policy_version": policy_version,
         "detail": detail,
     }
-    return append_all(tx, [decision])
+    append_all(tx, [decision])
 
 
-def append_all(tx: sa.Connection, decisions: Sequence[Mapping[str, Any]]) -> int:
+def append_all(tx: sa.Connection, decisions: Sequence[Mapping[str, Any]]) -> None:
     """``append`` for decisions that are carried out together; each mapping holds its arguments."""
     if len(decisions) == 1 and tx.dialect.name == "postgresql":
         row = _row(decisions[0])
-        pieces = _pieces(row)
-        sequence = next((int(found) for (found,) in _APPEND.rows(tx, row | pieces)), None)
-        if sequence is None:
-            raise InvariantError(_HEADLESS)
-        return sequence
+        _APPEND.later(tx, row | _pieces(row), InvariantError(_HEADLESS))
+        return
+    if not decisions:
+        return
     head = _LOCK.rows(tx, {})
     if not head:
         raise InvariantError(_HEADLESS)
@@ -133,10 +133,8 @@ def append_all(tx: sa.Connection, decisions: Sequence[Mapping[str, Any]]) -> int
         row = _row(decision) | {"sequence": sequence, "previous": previous}
         row["digest"] = previous = digest_of(row)
         rows.append(row)
-    if rows:
-        _ADD.many(tx, rows)
-        _ADVANCE.once(tx, {"new_sequence": sequence, "new_digest": previous})
-    return int(sequence)
+    _ADD.many(tx, rows)
+    _ADVANCE.once(tx, {"new_sequence": sequence, "new_digest": previous})
 
 
 def _pieces(row: Mapping[str, Any]) -> dict[str, str]:
@@ -183,10 +181,10 @@ class AuditLog:
         reason: str = "",
         policy_version: str = "",
         detail: Mapping[str, Any] | None = None,
-    ) -> int:
+    ) -> None:
         """``append`` in a transaction of its own."""
         with self.ledger.transaction() as tx:
-            return append(
+            append(
                 tx,
                 actor=actor,
                 action=action,

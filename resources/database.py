@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,6 +21,9 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_ex
 
 from resources import migrations
 from resources.failures import FailureClass, HybridError, InputError
+
+if TYPE_CHECKING:
+    from resources.postgresql import Session
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -116,7 +119,7 @@ def _engine(url: str | sa.URL) -> sa.Engine:
     elif kind != "sqlite":
         raise InputError("HYBRID_LEDGER", "value", f"{kind} is no database for a ledger", fix)
     try:
-        engine = sa.create_engine(parsed)
+        engine = sa.create_engine(parsed, connect_args={} if kind == "sqlite" else _sessions())
     except ImportError as error:
         raise InputError(
             "HYBRID_LEDGER", "value", f"PostgreSQL cannot be spoken to ({error})", "install hybrid-assets[postgres]"
@@ -131,6 +134,13 @@ def _engine(url: str | sa.URL) -> sa.Engine:
             connection.execute("PRAGMA foreign_keys=ON")
 
     return engine
+
+
+def _sessions() -> dict[str, Any]:
+    # imports the driver
+    from resources.postgresql import Session
+
+    return {"connection_factory": Session}
 
 
 class Database:
@@ -194,12 +204,15 @@ class Database:
     def transaction(self) -> Iterator[sa.Connection]:
         """A connection that may write, committed at the end, rolled back by any exception.
 
-        SQLite: the whole database is locked for writing. PostgreSQL: read committed; lock the rows you decide on.
+        SQLite: the whole database is locked for writing. PostgreSQL: read committed; lock the rows you decide on. It
+        begins with its first statement, in one message, and what ``Prepared.later`` said goes out with its end.
         """
-        with self.engine.connect() as connection:
-            if self.is_sqlite:
+        with self.engine.connect() as connection, self._own(connection) as session:
+            if session is None:
                 # take the write lock at once: a read that upgrades later fails under load
                 _lock_file(connection)
+            else:
+                session.begin()
             try:
                 yield connection
                 connection.commit()
@@ -208,29 +221,38 @@ class Database:
                 raise
 
     @contextmanager
+    def _own(self, connection: sa.Connection) -> Iterator[Session | None]:
+        """PostgreSQL's session behind a connection, in which the driver begins no transactions meanwhile."""
+        if self.is_sqlite:
+            yield None
+            return
+        session: Any = connection.connection.dbapi_connection
+        session.autocommit = True
+        try:
+            yield session
+        finally:
+            if not session.closed:
+                # SQLAlchemy leaves it to the pool where a commit has failed
+                session.rollback()
+                session.autocommit = False
+
+    @contextmanager
     def at_once(self) -> Iterator[sa.Connection]:
         """A connection for one statement that is a transaction of its own: on PostgreSQL one round trip, not three."""
         if self.is_sqlite:
             with self.transaction() as tx:
                 yield tx
             return
-        with self.engine.connect() as connection:
-            driver: Any = connection.connection.dbapi_connection
-            driver.autocommit = True
-            try:
-                yield connection
-            finally:
-                if not driver.closed:
-                    driver.autocommit = False
+        with self.engine.connect() as connection, self._own(connection):
+            yield connection
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A connection for several reads of one consistent view."""
         with self.engine.connect() as connection:
-            if self.is_sqlite:
-                connection.exec_driver_sql("BEGIN")
-            else:
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            # not as an option of SQLAlchemy's, after which the driver says more at every change of autocommit
+            first = "BEGIN" if self.is_sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+            connection.exec_driver_sql(first)
             yield connection
 
     def joined(self, tx: sa.Connection | None) -> Any:

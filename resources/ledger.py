@@ -29,6 +29,7 @@ from resources.ledger_tables import (
     JOBS,
     OPEN,
     SENT,
+    UNENDED,
     Job,
     Landing,
     Move,
@@ -285,7 +286,7 @@ class Ledger(Catalogue):
             Those that are out, then the others; in both the highest priority first, then who has waited longest.
         """
         now = now or datetime.now(UTC)
-        ripe = JOBS.c.state.in_(OPEN) & (JOBS.c.look_at <= now)
+        ripe = UNENDED & JOBS.c.state.in_(OPEN) & (JOBS.c.look_at <= now)
         with self.engine.connect() as connection:
             holders = [row[0] for row in connection.execute(sa.select(JOBS.c.claimed_by).where(ripe).distinct())]
         if not holders:
@@ -311,7 +312,7 @@ class Ledger(Catalogue):
     @patient
     def open_jobs(self, backend: str | None = None, *, tx: sa.Connection | None = None) -> int:
         """How many jobs a backend (any backend) has or may have now."""
-        query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state.in_(SENT))
+        query = sa.select(sa.func.count()).select_from(JOBS).where(UNENDED, JOBS.c.state.in_(SENT))
         if backend is not None:
             query = query.where(JOBS.c.backend == backend)
         with self.engine.connect() if tx is None else nullcontext(tx) as connection:

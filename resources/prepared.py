@@ -85,6 +85,21 @@ class Prepared:
         if values:
             _run(tx, self._for(tx.dialect), values, _each)
 
+    def later(self, tx: sa.Connection, values: Values, refusal: Exception) -> None:
+        """PostgreSQL: run it when this transaction of ``Database.transaction`` ends, in the message that ends it.
+
+        It goes out before, if another statement follows. So the rows that it locks are never locked while this process
+        waits to be scheduled.
+
+        Args:
+            refusal: raised where it would write nothing into a column that must not be empty.
+        """
+
+        def work(cursor: Any, text: str, bound: list[list[Any]]) -> None:
+            cursor.connection.later(cursor.mogrify(text, bound[0]), refusal)
+
+        _run(tx, self._for(tx.dialect), [values], work)
+
     def _for(self, dialect: sa.Dialect) -> _Compiled:
         if (known := self._compiled.get(dialect.name)) is not None:
             return known
@@ -140,7 +155,8 @@ def _run(
     except driver.Error as error:
         lost = tx.dialect.is_disconnect(error, connection, cursor)
         # a statement that commits by itself is like a commit: where the connection is lost, nobody knows what it did
-        unknown = lost and getattr(connection.dbapi_connection, "autocommit", False) is True
+        session: Any = connection.dbapi_connection
+        unknown = lost and getattr(session, "autocommit", False) is True and not session.bundling
         wrapped = sa.exc.DBAPIError.instance(
             None if unknown else compiled.text,
             None,

@@ -1,0 +1,106 @@
+"""The driver's connection to PostgreSQL: what needs no answer goes out with the next statement.
+
+Here: ``BEGIN`` with a transaction's first statement, and statements that wait for the next one or for ``COMMIT``, each
+time as one message to the server. Not here: what is said (``prepared``, ``audit``), when a transaction begins and ends
+(``database``). Imported only where PostgreSQL is used.
+
+A message fails as a whole: what follows a failed statement in it is not run, and a transaction that it began is rolled
+back by ``rollback`` as ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg2 import extensions  # type: ignore[import-untyped]
+from psycopg2.errors import NotNullViolation  # type: ignore[import-untyped]
+
+
+class Session(extensions.connection):  # type: ignore[misc]
+    """A connection of psycopg2's, and the driver's own transactions unless ``begin`` is called.
+
+    Attributes:
+        bundling: in a transaction of ``begin``'s.
+    """
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.cursor_factory = _Cursor
+        self.bundling = False
+        self._begun = False
+        self._waiting: list[bytes] = []
+        self._refusal: Exception | None = None
+
+    def begin(self) -> None:
+        """A transaction from the next statement on, until ``commit`` or ``rollback``."""
+        self.bundling, self._begun = True, False
+
+    def later(self, text: bytes, refusal: Exception) -> None:
+        """Run a statement before the transaction's next one, or before its end.
+
+        Args:
+            refusal: raised where the statement would write nothing into a column that must not be empty.
+        """
+        self._waiting.append(text)
+        self._refusal = refusal
+
+    def commit(self) -> None:
+        """End the transaction; nothing is sent where nothing was to be done."""
+        if not self.bundling:
+            super().commit()
+        elif self._begun or self._waiting:
+            self._flush(b"COMMIT")
+        self.bundling = False
+
+    def rollback(self) -> None:
+        """Undo the transaction."""
+        if not self.bundling:
+            super().rollback()
+            return
+        self._waiting.clear()
+        self.bundling = False
+        if self._begun and not self.closed:
+            self._send(b"ROLLBACK")
+
+    def introduced(self, text: bytes) -> bytes:
+        """A statement with what goes before it."""
+        if self._waiting:
+            # by itself, so that what fails is known
+            self._flush()
+        if self.bundling and not self._begun:
+            self._begun = True
+            return b"BEGIN;" + text
+        return text
+
+    def _flush(self, *last: bytes) -> None:
+        parts = [*self._waiting, *last]
+        if not self._begun:
+            parts.insert(0, b"BEGIN")
+        self._begun = True
+        self._waiting.clear()
+        refusal, self._refusal = self._refusal, None
+        try:
+            self._send(b";".join(parts))
+        except NotNullViolation as error:
+            raise refusal or error from error
+
+    def _send(self, text: bytes) -> None:
+        with extensions.cursor(self) as cursor:
+            cursor.execute(text)
+
+
+class _Cursor(extensions.cursor):
+    """A cursor whose statements are introduced."""
+
+    def execute(self, query: Any, values: Any = None) -> None:
+        session: Session = self.connection
+        if session.bundling:
+            super().execute(session.introduced(self.mogrify(query, values)))
+        else:
+            super().execute(query, values)
+
+    def executemany(self, query: Any, values: Any) -> None:
+        session: Session = self.connection
+        if session.bundling and (first := session.introduced(b"")):
+            super().execute(first)
+        super().executemany(query, values)
