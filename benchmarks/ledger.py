@@ -84,12 +84,12 @@ def work(url: str, first: int, jobs: int, start: Barrier, answers: Any) -> None:
 
 
 def serving(ledger: Ledger) -> float:
-    """Processor seconds until now of the server's process behind this process's only connection."""
+    """Processor seconds until now of the server's process behind the connection that this process keeps."""
     import psutil
 
     if ledger.is_sqlite:
         return 0.0
-    with ledger.engine.connect() as connection:
+    with ledger.at_once() as connection:
         process = psutil.Process(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
         times = process.cpu_times()
         return float(times.user + times.system)

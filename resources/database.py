@@ -5,6 +5,7 @@ Here: what differs between the two and nothing else. Not here: jobs (``ledger``)
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import time
@@ -13,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,9 +22,6 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_ex
 
 from resources import migrations
 from resources.failures import FailureClass, HybridError, InputError
-
-if TYPE_CHECKING:
-    from resources.postgresql import Session
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -153,6 +151,9 @@ class Database:
     def __init__(self, url: str | sa.URL) -> None:
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        #: PostgreSQL: at most one connection, for the next transaction of the process that made it.
+        self._kept: list[sa.Connection] = []
+        self._process = os.getpid()
         try:
             self._prepare()
         except sa.exc.DBAPIError as error:
@@ -207,12 +208,16 @@ class Database:
         SQLite: the whole database is locked for writing. PostgreSQL: read committed; lock the rows you decide on. It
         begins with its first statement, in one message, and what ``Prepared.later`` said goes out with its end.
         """
-        with self.engine.connect() as connection, self._own(connection) as session:
-            if session is None:
-                # take the write lock at once: a read that upgrades later fails under load
-                _lock_file(connection)
-            else:
+        if not self.is_sqlite:
+            with self.at_once() as connection:
+                session: Any = connection.connection.dbapi_connection
                 session.begin()
+                yield connection
+                connection.commit()
+            return
+        with self.engine.connect() as connection:
+            # take the write lock at once: a read that upgrades later fails under load
+            _lock_file(connection)
             try:
                 yield connection
                 connection.commit()
@@ -221,30 +226,56 @@ class Database:
                 raise
 
     @contextmanager
-    def _own(self, connection: sa.Connection) -> Iterator[Session | None]:
-        """PostgreSQL's session behind a connection, in which the driver begins no transactions meanwhile."""
-        if self.is_sqlite:
-            yield None
-            return
-        session: Any = connection.connection.dbapi_connection
-        session.autocommit = True
-        try:
-            yield session
-        finally:
-            if not session.closed:
-                # SQLAlchemy leaves it to the pool where a commit has failed
-                session.rollback()
-                session.autocommit = False
-
-    @contextmanager
     def at_once(self) -> Iterator[sa.Connection]:
-        """A connection for one statement that is a transaction of its own: on PostgreSQL one round trip, not three."""
+        """A connection for one statement that is a transaction of its own: on PostgreSQL one round trip, not three.
+
+        PostgreSQL's is kept for the next time, since taking one from a pool and giving it back costs as much as a
+        statement.
+        """
         if self.is_sqlite:
             with self.transaction() as tx:
                 yield tx
             return
-        with self.engine.connect() as connection, self._own(connection):
+        connection = self._take()
+        try:
             yield connection
+        except BaseException:
+            self._give_up(connection)
+            raise
+        if connection.in_transaction():
+            connection.rollback()
+        if self._kept:
+            self._give_up(connection)
+        else:
+            self._kept.append(connection)
+
+    def _take(self) -> sa.Connection:
+        """A connection to PostgreSQL in which the driver begins no transactions: the one that was kept, or another."""
+        if self._process != os.getpid():
+            # a child has its parent's connections, whose answers are the parent's
+            self.engine.dispose(close=False)
+            self._kept, self._process = [], os.getpid()
+        try:
+            return self._kept.pop()
+        except IndexError:
+            connection = self.engine.connect()
+            session: Any = connection.connection.dbapi_connection
+            session.autocommit = True
+            return connection
+
+    def _give_up(self, connection: sa.Connection) -> None:
+        """Back to the pool, with nothing begun."""
+        with connection:
+            if connection.invalidated:
+                return
+            session: Any = connection.connection.dbapi_connection
+            try:
+                # not left to SQLAlchemy, which calls it once: after a commit that failed, by its pool
+                session.rollback()
+                session.autocommit = False
+            except self.engine.dialect.loaded_dbapi.Error:
+                # the server is gone; what went wrong before is what counts
+                connection.invalidate()
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

@@ -129,7 +129,7 @@ class Ledger(Catalogue):
             else:
                 made = WHOLE_INTENT.rows(tx, values | {"now": now, "detail": first["detail"]})
             key = row["idempotency_key"]
-            return _job(made[0]) if made else _by_key(tx, [key])[key]
+            return Job(**row) if made else _by_key(tx, [key])[key]
 
     def move(
         self,

@@ -84,23 +84,39 @@ _EVENT = [column.name for column in EVENTS.columns]
 RECORD = Prepared(EVENTS.insert().values(_given(EVENTS)))
 #: What a new job's row holds where nothing else is said.
 UNSAID = {column.name: getattr(column.default, "arg", None) for column in JOBS.columns}
+#: What an intent says; the rest is unsaid.
+SAID = (
+    *("job_id", "idempotency_key", "envelope_digest", "instance", "family", "correlation_id", "backend", "state"),
+    *("created_at", "updated_at", "owner", "priority", "provider_key", "policy_version", "replay_of"),
+    *("look_at", "claimed_by", "claimed_until"),
+)
 
-#: An envelope and a job's intent, unless they are there; parameters ``paper_<column>`` and ``job_<column>``.
+#: An envelope and a job's intent, unless they are there (``INTENT`` gives the id of a job that is new); parameters
+#: ``paper_<column>`` and ``job_<column>``.
 PAPER = Prepared(sqlite.insert(ENVELOPES).values(_given(ENVELOPES, "paper_")).on_conflict_do_nothing())
 NEW = Prepared(JOBS.insert().values(_given(JOBS, "job_")))
 INTENT = Prepared(
-    sqlite.insert(JOBS).values(_given(JOBS, "job_")).on_conflict_do_nothing().returning(*JOBS.columns), JOBS.columns
+    sqlite.insert(JOBS).values(_given(JOBS, "job_")).on_conflict_do_nothing().returning(JOBS.c.job_id), (JOBS.c.job_id,)
 )
+
+
+def _written_out(value: str | float | None) -> sa.ColumnElement[Any]:
+    if value is None:
+        return sa.null()
+    return sa.literal_column(str(sa.literal(value).compile(compile_kwargs={"literal_binds": True})))
 
 
 def _whole_intent() -> Prepared:
     papers = postgresql.insert(ENVELOPES).values(_given(ENVELOPES, "paper_")).on_conflict_do_nothing()
-    jobs = postgresql.insert(JOBS).values(_given(JOBS, "job_")).on_conflict_do_nothing().returning(*JOBS.columns)
-    made = jobs.cte("made")
+    # what is the same for every new job is written out: the server reads a parameter anew each time
+    same = {name: _written_out(UNSAID[name]) for name in UNSAID if name not in SAID}
+    jobs = postgresql.insert(JOBS).values(_given(JOBS, "job_") | same).on_conflict_do_nothing()
+    made = jobs.returning(JOBS.c.job_id, JOBS.c.version, JOBS.c.state).cte("made")
     event = sa.select(made.c.job_id, made.c.version, made.c.state, _NOW, sa.bindparam("detail", type_=sa.String))
     recorded = EVENTS.insert().from_select(_EVENT, event)
-    return Prepared(sa.select(made).add_cte(papers.cte("papers"), recorded.cte("recorded")), JOBS.columns)
+    answer = sa.select(made.c.job_id).add_cte(papers.cte("papers"), recorded.cte("recorded"))
+    return Prepared(answer, (JOBS.c.job_id,))
 
 
-#: PostgreSQL: both, and the event; more parameters: ``now``, ``detail``.
+#: PostgreSQL: both, and the event; the job's id where it is new. More parameters: ``now``, ``detail``.
 WHOLE_INTENT = _whole_intent()

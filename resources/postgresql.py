@@ -16,7 +16,7 @@ from psycopg2 import extensions  # type: ignore[import-untyped]
 from psycopg2.errors import NotNullViolation  # type: ignore[import-untyped]
 
 
-class Session(extensions.connection):  # type: ignore[misc]
+class Session(extensions.connection):
     """A connection of psycopg2's, and the driver's own transactions unless ``begin`` is called.
 
     Attributes:
@@ -59,7 +59,7 @@ class Session(extensions.connection):  # type: ignore[misc]
             return
         self._waiting.clear()
         self.bundling = False
-        if self._begun and not self.closed:
+        if self._begun:
             self._send(b"ROLLBACK")
 
     def introduced(self, text: bytes) -> bytes:
@@ -91,6 +91,8 @@ class Session(extensions.connection):  # type: ignore[misc]
 
 class _Cursor(extensions.cursor):
     """A cursor whose statements are introduced."""
+
+    __slots__ = ()
 
     def execute(self, query: Any, values: Any = None) -> None:
         session: Session = self.connection

@@ -141,11 +141,14 @@ def _run(
     work: Callable[[Any, str, list[list[Any]]], T],
 ) -> T:
     """Work on a cursor of this connection; the driver's errors become SQLAlchemy's."""
-    if not tx.in_transaction():
-        # so that its commit and its rollback reach the driver
-        tx.begin()
     bound = [compiled.bound(each) for each in values]
     connection, driver = tx.connection, tx.dialect.loaded_dbapi
+    session: Any = connection.dbapi_connection
+    # a PostgreSQL statement that commits by itself
+    alone = getattr(session, "autocommit", False) is True and not session.bundling
+    if not alone and not tx.in_transaction():
+        # so that its commit and its rollback reach the driver
+        tx.begin()
     cursor = connection.cursor()
     try:
         if compiled.plan is not None and compiled.plan[0] not in connection.info:
@@ -154,11 +157,9 @@ def _run(
         return work(cursor, compiled.text, bound)
     except driver.Error as error:
         lost = tx.dialect.is_disconnect(error, connection, cursor)
-        # a statement that commits by itself is like a commit: where the connection is lost, nobody knows what it did
-        session: Any = connection.dbapi_connection
-        unknown = lost and getattr(session, "autocommit", False) is True and not session.bundling
         wrapped = sa.exc.DBAPIError.instance(
-            None if unknown else compiled.text,
+            # alone, it is like a commit: where the connection is lost, nobody knows what it did
+            None if lost and alone else compiled.text,
             None,
             error,
             driver.Error,

@@ -310,6 +310,8 @@ def test_an_intent_holds_what_the_control_plane_needs(ledger: Ledger) -> None:
     assert (job.version, job.hop, job.cached, job.look_at) == (1, 0, False, job.created_at)
     assert job.claimed_by == this_process()
     assert job.claimed_until == job.created_at + timedelta(seconds=30)
+    # every column, also those of which an intent says nothing
+    assert ledger.job(job.job_id) == job
     # what is there already is not claimed
     another_process_claims(ledger, job.job_id, ELSEWHERE)
     assert ledger.intend(made, claim_seconds=30).claimed_by == ELSEWHERE

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 import sqlalchemy as sa
 
-from resources.database import Database, _is_contention
+from resources.database import Database, _is_contention, patient
 from resources.ledger import Ledger
 from resources.ledger_tables import BREAKERS, CONTROLS
 from resources.prepared import Prepared
@@ -111,3 +111,86 @@ def test_a_server_that_has_forgotten_its_plans_is_told_again(database: Database)
         tx.connection.invalidate()
     with database.engine.connect() as tx:
         assert len(READ.rows(tx, {"asked": "qpu"})) == 1
+
+
+def test_what_waits_goes_out_before_what_follows_and_with_the_end(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("PostgreSQL's own")
+
+    def count(tx: sa.Connection) -> int:
+        return len(tx.execute(sa.select(BREAKERS)).all())
+
+    refusal = ValueError("refused")
+    with database.transaction() as tx:
+        WRITE.later(tx, row("first"), refusal)
+        with database.engine.connect() as other:
+            # nothing is locked yet
+            WRITE.many(other, [row("first")])
+            other.rollback()
+        assert count(tx) == 1
+        WRITE.later(tx, row("second"), refusal)
+
+    def refused() -> None:
+        with database.transaction() as tx:
+            WRITE.once(tx, row("third"))
+            WRITE.later(tx, row("fourth") | {"reason": None}, refusal)
+
+    def given_up() -> None:
+        with database.transaction() as tx:
+            WRITE.later(tx, row("fifth"), refusal)
+            raise KeyboardInterrupt
+
+    with pytest.raises(ValueError, match="refused"):
+        refused()
+    with pytest.raises(KeyboardInterrupt):
+        given_up()
+    with database.transaction() as tx:
+        assert count(tx) == 2
+
+
+def test_a_connection_lost_at_the_end_is_not_tried_again(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite has no connection to lose")
+    tries = 0
+
+    @patient
+    def cut_off() -> None:
+        nonlocal tries
+        tries += 1
+        with database.transaction() as tx:
+            pid = int(tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+            WRITE.later(tx, row("qpu"), ValueError("refused"))
+            with database.engine.connect() as other:
+                other.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 5000)")
+
+    with pytest.raises(sa.exc.OperationalError):
+        cut_off()
+    assert tries == 1
+    with database.transaction() as tx:
+        assert READ.rows(tx, {"asked": "qpu"}) == []
+
+
+def test_one_connection_serves_transactions_and_is_nobodys_childs(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite's are not kept")
+
+    def server() -> int:
+        with database.transaction() as tx:
+            return int(tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+
+    def level(tx: sa.Connection) -> str:
+        return str(tx.exec_driver_sql("SHOW transaction_isolation").scalar_one())
+
+    mine = server()
+    with database.reading() as tx:
+        assert level(tx) == "repeatable read"
+    with database.at_once() as tx:
+        assert level(tx) == "read committed"
+    with database.transaction() as tx, database.transaction() as second:
+        # one inside another has its own
+        assert tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() == mine
+        assert second.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != mine
+    kept = server()
+    # as after a fork
+    database._process = -1
+    assert server() != kept
