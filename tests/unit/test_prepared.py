@@ -88,7 +88,7 @@ def test_a_lost_connection_is_tried_again_only_where_nothing_can_have_been_kept(
     def lost(begin: Callable[[], AbstractContextManager[sa.Connection]]) -> sa.exc.OperationalError:
         def cut_off() -> None:
             with begin() as tx:
-                pid = tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+                pid = int(tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
                 with database.engine.connect() as other:
                     other.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 5000)")
                 WRITE.once(tx, row("qpu"))
