@@ -240,7 +240,9 @@ def test_a_forked_child_has_a_worker_of_its_own(shared: WarmWorkers) -> None:
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
+# a suite that runs in the background inherits that Ctrl-C is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.unit.test_workers import Odd, WarmWorkers, run
 workers = WarmWorkers()
 print(run(workers, Odd()).parameters["pid"], flush=True)
