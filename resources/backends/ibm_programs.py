@@ -353,10 +353,13 @@ def _table(numbers: np.ndarray) -> Table:
 
 def _for_sampler(envelope: JobEnvelope, payload: Payload, device: BackendV2) -> tuple[list[Any], dict[str, Any]]:
     plan = plan_program(envelope, payload, device)
-    pubs = [
-        (prepared.circuit, measurement.angles[:, kept(prepared.circuit)])
-        for prepared, measurement in zip(plan.prepared, plan.reading.measurements, strict=True)
-    ]
+    pubs: list[tuple[Any, ...]] = []
+    for prepared, measurement in zip(plan.prepared, plan.reading.measurements, strict=True):
+        if free := kept(prepared.circuit):
+            pubs.append((prepared.circuit, measurement.angles[:, free]))
+        else:
+            # no parameters, no broadcast
+            pubs += [(prepared.circuit,)] * len(measurement.angles)
     note = dict(plan.record)
     if note["confusion"] and envelope.algorithm.mitigation.twirling:
         note["confusion"] = [flipped(confusion) for confusion in note["confusion"]]
@@ -367,7 +370,7 @@ def _from_bits(name: str, note: dict[str, Any], answer: Any) -> JobResult:
     try:
         # Qiskit's registers are little-endian: "little" puts qubit 0 first
         parts = [pub.data.c.to_bool_array(order="little").astype(np.int8) for pub in answer]
-        bits = [one for part in parts for one in part]
+        bits = [one for part in parts for one in (part if part.ndim > 2 else [part])]
         if any(one.ndim != 2 or len(one) < note["shots"] for one in bits):
             # more may come: twirling rounds up
             raise ValueError(f"fewer than {note['shots']} shots")

@@ -53,10 +53,15 @@ class QiskitTemplate:
         """As ``Template.sample``, one call of the primitive."""
         from qiskit_aer.primitives import SamplerV2
 
-        sampler = SamplerV2(options={"backend_options": self._options}, seed=seed)
-        readout = sampler.run([(self._circuit, angles[:, kept(self._circuit)])], shots=shots).result()[0].data.c
+        sampler, free = SamplerV2(options={"backend_options": self._options}, seed=seed), kept(self._circuit)
+        if free:
+            (answer,) = sampler.run([(self._circuit, angles[:, free])], shots=shots).result()
+        else:
+            # without parameters there is nothing to broadcast: Aer would run the first set and answer zeros for the rest
+            (answer,) = sampler.run([(self._circuit,)], shots=len(angles) * shots).result()
         # Qiskit's registers are little-endian: "little" puts qubit 0 first
-        return readout.to_bool_array(order="little").astype(np.int8)
+        bits = answer.data.c.to_bool_array(order="little").astype(np.int8)
+        return bits.reshape(len(angles), shots, -1)
 
 
 def kept(circuit: QuantumCircuit) -> list[int]:
@@ -238,7 +243,7 @@ def pennylane_template(structure: Shape) -> PennyLaneTemplate:
 
     # each angle is its own number, so that every gate tells which one it takes
     gates = pennylane_gates(structure, range(structure.parameters))
-    angle_of_gate = np.array([int(gate.parameters[0]) for gate in gates if gate.parameters])
+    angle_of_gate = np.array([int(gate.parameters[0]) for gate in gates if gate.parameters], dtype=np.intp)
     script = qml.tape.QuantumScript(gates, [qml.sample(wires=range(structure.variables))], shots=1)
     device = qml.device("lightning.qubit", wires=structure.variables)
     (script,), _ = device.preprocess_transforms(device.setup_execution_config(circuit=script))([script])
