@@ -10,11 +10,12 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
+from weakref import WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -131,6 +132,14 @@ def _engine(url: str | sa.URL) -> sa.Engine:
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA foreign_keys=ON")
 
+    else:
+
+        @sa.event.listens_for(engine, "checkout")
+        def _no_ended_session(connection: Any, record: Any, proxy: Any) -> None:
+            # a new one is made: a statement that commits by itself could not be repeated
+            if connection.has_ended():
+                raise sa.exc.DisconnectionError
+
     return engine
 
 
@@ -153,7 +162,7 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         #: PostgreSQL: at most one connection, for the next transaction of the process that made it.
         self._kept: list[sa.Connection] = []
-        self._process = os.getpid()
+        _OPENED.add(self)
         try:
             self._prepare()
         except sa.exc.DBAPIError as error:
@@ -214,6 +223,9 @@ class Database:
                 session.begin()
                 yield connection
                 connection.commit()
+                if session.bundling:
+                    # nothing was said, so SQLAlchemy knows of no transaction
+                    session.commit()
             return
         with self.engine.connect() as connection:
             # take the write lock at once: a read that upgrades later fails under load
@@ -251,17 +263,18 @@ class Database:
 
     def _take(self) -> sa.Connection:
         """A connection to PostgreSQL in which the driver begins no transactions: the one that was kept, or another."""
-        if self._process != os.getpid():
-            # a child has its parent's connections, whose answers are the parent's
-            self.engine.dispose(close=False)
-            self._kept, self._process = [], os.getpid()
-        try:
-            return self._kept.pop()
-        except IndexError:
-            connection = self.engine.connect()
-            session: Any = connection.connection.dbapi_connection
-            session.autocommit = True
-            return connection
+        session: Any
+        with suppress(IndexError):
+            connection = self._kept.pop()
+            session = connection.connection.dbapi_connection
+            if not session.has_ended():
+                return connection
+            connection.invalidate()
+            connection.close()
+        connection = self.engine.connect()
+        session = connection.connection.dbapi_connection
+        session.autocommit = True
+        return connection
 
     def _give_up(self, connection: sa.Connection) -> None:
         """Back to the pool, with nothing begun."""
@@ -293,3 +306,18 @@ class Database:
     def insert(self, table: sa.Table) -> Any:
         """An insert of this dialect, which can say ``on_conflict_do_nothing``."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+
+_OPENED: WeakSet[Database] = WeakSet()
+#: A child's: its parent's connections, whose answers are the parent's. Never closed, which would be said to the server.
+_PARENTS: list[Any] = []
+
+
+def _leave_to_the_parent() -> None:
+    for database in list(_OPENED):
+        _PARENTS.extend((database.engine.pool, database._kept))
+        database._kept = []
+        database.engine.dispose(close=False)
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)

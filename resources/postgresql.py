@@ -10,10 +10,11 @@ back by ``rollback`` as ever.
 
 from __future__ import annotations
 
+import select
 from typing import Any
 
 from psycopg2 import extensions  # type: ignore[import-untyped]
-from psycopg2.errors import NotNullViolation  # type: ignore[import-untyped]
+from psycopg2.errors import InFailedSqlTransaction, NotNullViolation  # type: ignore[import-untyped]
 
 
 class Session(extensions.connection):
@@ -31,6 +32,15 @@ class Session(extensions.connection):
         self._waiting: list[bytes] = []
         self._refusal: Exception | None = None
 
+    def has_ended(self) -> bool:
+        """Whether the server has ended this idle session: it says nothing else by itself (a rare notice costs no more
+        than a new connection)."""
+        if self.closed:
+            return True
+        waiting = select.poll()
+        waiting.register(self.fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
+
     def begin(self) -> None:
         """A transaction from the next statement on, until ``commit`` or ``rollback``."""
         self.bundling, self._begun = True, False
@@ -45,11 +55,17 @@ class Session(extensions.connection):
         self._refusal = refusal
 
     def commit(self) -> None:
-        """End the transaction; nothing is sent where nothing was to be done."""
+        """End the transaction; nothing is sent where nothing was to be done.
+
+        Raises:
+            InFailedSqlTransaction: a statement had failed, and somebody went on in spite of it: nothing was kept.
+        """
         if not self.bundling:
             super().commit()
-        elif self._begun or self._waiting:
-            self._flush(b"COMMIT")
+        elif (self._begun or self._waiting) and self._flush(b"COMMIT") != "COMMIT":
+            # the server does not call that an error
+            self._begun = False
+            raise InFailedSqlTransaction("a statement of this transaction had failed: it was rolled back")
         self.bundling = False
 
     def rollback(self) -> None:
@@ -72,7 +88,7 @@ class Session(extensions.connection):
             return b"BEGIN;" + text
         return text
 
-    def _flush(self, *last: bytes) -> None:
+    def _flush(self, *last: bytes) -> str | None:
         parts = [*self._waiting, *last]
         if not self._begun:
             parts.insert(0, b"BEGIN")
@@ -80,13 +96,15 @@ class Session(extensions.connection):
         self._waiting.clear()
         refusal, self._refusal = self._refusal, None
         try:
-            self._send(b";".join(parts))
+            return self._send(b";".join(parts))
         except NotNullViolation as error:
             raise refusal or error from error
 
-    def _send(self, text: bytes) -> None:
+    def _send(self, text: bytes) -> str | None:
         with extensions.cursor(self) as cursor:
             cursor.execute(text)
+            said: str | None = cursor.statusmessage
+            return said
 
 
 class _Cursor(extensions.cursor):

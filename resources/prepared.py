@@ -89,14 +89,17 @@ class Prepared:
         """PostgreSQL: run it when this transaction of ``Database.transaction`` ends, in the message that ends it.
 
         It goes out before, if another statement follows. So the rows that it locks are never locked while this process
-        waits to be scheduled.
+        waits to be scheduled. In any other transaction it is run now.
 
         Args:
             refusal: raised where it would write nothing into a column that must not be empty.
         """
 
         def work(cursor: Any, text: str, bound: list[list[Any]]) -> None:
-            cursor.connection.later(cursor.mogrify(text, bound[0]), refusal)
+            if cursor.connection.bundling:
+                cursor.connection.later(cursor.mogrify(text, bound[0]), refusal)
+            else:
+                cursor.execute(text, bound[0])
 
         _run(tx, self._for(tx.dialect), [values], work)
 
@@ -134,6 +137,19 @@ def _each(cursor: Any, text: str, bound: list[list[Any]]) -> None:
         execute_batch(cursor, text, bound)
 
 
+def _tell(tx: sa.Connection, cursor: Any, name: str, plan: str) -> None:
+    """Say a plan to the server, once per connection."""
+    try:
+        cursor.execute(plan)
+        tx.connection.info[name] = True
+    except Exception:
+        raise
+    except BaseException:
+        # interrupted: whether the server has the plan is not known any more
+        tx.invalidate()
+        raise
+
+
 def _run(
     tx: sa.Connection,
     compiled: _Compiled,
@@ -152,8 +168,7 @@ def _run(
     cursor = connection.cursor()
     try:
         if compiled.plan is not None and compiled.plan[0] not in connection.info:
-            cursor.execute(compiled.plan[1])
-            connection.info[compiled.plan[0]] = True
+            _tell(tx, cursor, *compiled.plan)
         return work(cursor, compiled.text, bound)
     except driver.Error as error:
         lost = tx.dialect.is_disconnect(error, connection, cursor)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -148,6 +150,110 @@ def test_what_waits_goes_out_before_what_follows_and_with_the_end(database: Data
         assert count(tx) == 2
 
 
+def test_a_transaction_without_statements_leaves_nothing_begun(database: Database) -> None:
+    with database.transaction():
+        pass
+    with database.at_once() as tx:
+        WRITE.once(tx, row("qpu"))
+    with database.engine.connect() as tx:
+        assert len(READ.rows(tx, {"asked": "qpu"})) == 1
+
+
+@pytest.mark.parametrize("whose", ["at_once", "sqlalchemy"])
+def test_what_would_wait_is_run_now_where_no_transaction_of_ours_ends(database: Database, whose: str) -> None:
+    if database.is_sqlite:
+        pytest.skip("PostgreSQL's own")
+    with database.at_once() if whose == "at_once" else database.engine.begin() as tx:
+        WRITE.later(tx, row("qpu"), ValueError("refused"))
+    with database.engine.connect() as tx:
+        assert len(READ.rows(tx, {"asked": "qpu"})) == 1
+
+
+def test_who_goes_on_after_a_failed_statement_is_told_that_nothing_was_kept(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite undoes the statement alone")
+
+    def gone_on() -> None:
+        with database.transaction() as tx:
+            WRITE.once(tx, row("qpu"))
+            with suppress(sa.exc.IntegrityError):
+                WRITE.once(tx, row("qpu"))
+
+    with pytest.raises(sa.exc.InternalError, match="rolled back"):
+        gone_on()
+    with database.at_once() as tx:
+        assert READ.rows(tx, {"asked": "qpu"}) == []
+        WRITE.once(tx, row("other"))
+    with database.engine.connect() as tx:
+        assert len(READ.rows(tx, {"asked": "other"})) == 1
+
+
+def test_sessions_that_the_server_has_ended_serve_nobody(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite has no sessions")
+    other = Ledger(database.engine.url)
+    for begin in (database.at_once, database.transaction, database.reading, database.engine.connect):
+        with database.at_once() as kept, database.engine.connect() as pooled:
+            mine: list[int] = [tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() for tx in (kept, pooled)]
+        with other.engine.connect() as tx:
+            for pid in mine:
+                tx.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 5000)")
+        # the first of these would not be tried again
+        with begin() as tx:
+            assert READ.rows(tx, {"asked": "qpu"}) == []
+
+
+def test_a_forked_child_talks_over_none_of_its_parents_connections(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite's have no number")
+
+    def servers() -> list[int]:
+        # a read comes first
+        with database.engine.connect() as pooled, database.at_once() as kept:
+            return [int(tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()) for tx in (kept, pooled)]
+
+    mine = servers()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, json.dumps(servers()).encode())
+            database.engine.dispose()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        theirs = json.load(answer)
+    assert len({*mine, *theirs}) == 4
+    assert servers() == mine
+
+
+def test_an_interrupt_while_a_plan_is_made_spoils_no_connection(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite has no plans")
+    from resources import postgresql
+
+    execute = postgresql._Cursor.execute
+
+    def interrupted(cursor: postgresql._Cursor, query: object, values: object = None) -> None:
+        execute(cursor, query, values)
+        if str(query).startswith("PREPARE"):
+            raise KeyboardInterrupt
+
+    for begin in (database.at_once, database.transaction, database.engine.connect):
+        with monkeypatch.context() as patch:
+            patch.setattr(postgresql._Cursor, "execute", interrupted)
+            with pytest.raises(KeyboardInterrupt), begin() as tx:
+                READ.rows(tx, {"asked": "qpu"})
+        with begin() as tx:
+            assert READ.rows(tx, {"asked": "qpu"}) == []
+        database.engine.dispose()
+        database._kept.clear()
+
+
 def test_a_connection_lost_at_the_end_is_not_tried_again(database: Database) -> None:
     if database.is_sqlite:
         pytest.skip("SQLite has no connection to lose")
@@ -170,7 +276,7 @@ def test_a_connection_lost_at_the_end_is_not_tried_again(database: Database) -> 
         assert READ.rows(tx, {"asked": "qpu"}) == []
 
 
-def test_one_connection_serves_transactions_and_is_nobodys_childs(database: Database) -> None:
+def test_one_connection_serves_transactions(database: Database) -> None:
     if database.is_sqlite:
         pytest.skip("SQLite's are not kept")
 
@@ -190,7 +296,3 @@ def test_one_connection_serves_transactions_and_is_nobodys_childs(database: Data
         # one inside another has its own
         assert tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() == mine
         assert second.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != mine
-    kept = server()
-    # as after a fork
-    database._process = -1
-    assert server() != kept
