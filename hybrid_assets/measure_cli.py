@@ -15,6 +15,7 @@ from rich.table import Table
 
 from hybrid_assets.terminal import err, say, show
 from resources.environments import SETTINGS, current_environment
+from resources.failures import InputError
 from resources.home import Home
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 #: Columns of values that are printed.
 SHOWN = 12
+
+#: Keys of a request that say nothing about a program of circuits.
+OF_INSTANCES = frozenset(
+    {"algorithm", "depth", "encoding", "symmetry", "trips", "polish", "constraints", "best_known", "best_known_source"}
+)
 
 
 def measure(
@@ -45,13 +51,16 @@ def measure(
     program, reading = read_program(file)
     asked = {"backend": backend, "tier": tier, "shots": shots, "seed": seed, "budget": budget}
     given = {name: value for name, value in asked.items() if value is not None}
-    request = parse(
-        read_sidecar(file).stored() | given | ({"mitigation": {"readout": True}} if readout else {}), "request"
-    )
+    beside = read_sidecar(file).stored()
+    if foreign := sorted(OF_INSTANCES & beside.keys()):
+        fix = "leave it out, or put it beside a data file"
+        raise InputError(f"the request of {file.name}", foreign[0], "it says nothing about a program of circuits", fix)
+    request = parse(beside | given | ({"mitigation": {"readout": True}} if readout else {}), "request")
     home, settings = Home.from_environment().prepare(), SETTINGS[current_environment()]
     with own_emulator(home):
         work, key = build_dispatcher(home), key_of(file)
-        resolved = resolve(request, settings, decide_program(key, program, reading, request, settings, work))
+        route = decide_program(key, program, reading, request, settings, work)
+        resolved = resolve(request, settings, route)
         reference = work.artifacts.put(program.to_bytes())
         envelope = envelope_for(key, program, reading, resolved, reference, settings.environment)
         result = _waited(work, envelope)
@@ -62,6 +71,9 @@ def measure(
         print(json.dumps({"job": job.job_id, "kind": reading.kind, **result.model_dump(mode="json")}, allow_nan=False))
         return
     _shown(result, reading.kind)
+    for line in route.explanation:
+        if line.startswith("backend ") and ": passed by, " in line:
+            say(line)
     for hop in result.fallback_path:
         say(f"left {hop.backend}: {hop.reason}")
     cost = f", {result.actual_cost:.4g} of cost" if result.actual_cost else ""
@@ -79,7 +91,9 @@ def _waited(work: Dispatcher, envelope: JobEnvelope) -> JobResult | None:
     while result is None:
         job = work.ledger.job(work.job_id(envelope))
         if job.state == "awaiting_approval" or time.monotonic() > until:
-            err.print(f"{job.job_id} on {job.backend} is {job.state}; run the same command again to collect it.")
+            first = "`hybrid jobs --waiting` says why; once approved, " if job.state == "awaiting_approval" else ""
+            said = f"{job.job_id} on {job.backend} is {job.state}; {first}run the same command again to collect it."
+            err.print(said, soft_wrap=True)
             return None
         time.sleep(0.2)
         work.reconcile()

@@ -61,8 +61,17 @@ def input_error(file: str, error: ValidationError, model: type[BaseModel]) -> In
         return InputError(file, key, "this key is unknown", f"use one of {', '.join(known)}")
     if first["type"] == "missing":
         return InputError(file, key, "it is missing", f"add {key}")
+    if first["type"] == "json_invalid":
+        what, _, place = str(first["ctx"]["error"]).rpartition(" at ")
+        return InputError(file, place, f"it is not valid JSON ({what})", "write one JSON object")
     said = first["msg"].removeprefix("Value error, ")
-    return InputError(file, key, f"{said[0].lower()}{said[1:]} (it is {repr(first['input'])[:100]})", f"correct {key}")
+    named = said.split()[0].rstrip(":")
+    if not first["loc"] and named.split(".")[0] in model.model_fields:
+        # the whole document's own check: its words begin with the key
+        key, said = named, said.removeprefix(f"{named}: ")
+    # a mapping would be repeated as Python writes it
+    shown = "" if isinstance(first["input"], dict) else f" (it is {repr(first['input'])[:100]})"
+    return InputError(file, key, f"{said[0].lower()}{said[1:]}{shown}", f"correct {key}")
 
 
 def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:

@@ -79,7 +79,7 @@ def test_what_needs_a_person_waits(measure: Hybrid, tmp_path: Path) -> None:
     Path(file).with_suffix(".yaml").write_text("impact: high\nowner: team:chemistry\n")
     said = measure("measure", file)
     assert said.code == 1
-    assert "awaiting_approval" in said.err
+    assert "awaiting_approval; `hybrid jobs --waiting` says why" in said.err
     (job,) = work().ledger.jobs(state="awaiting_approval")
     assert job.owner == "team:chemistry"
     assert measure("approve", job.job_id, "--reason", "go").code == 0
@@ -92,6 +92,11 @@ def test_what_needs_a_person_waits(measure: Hybrid, tmp_path: Path) -> None:
         ({"initial": [0], "rotations": [{"pauli": "Q"}]}, ["some.json", "rotations.0.pauli"]),
         ({"initial": [0]}, ["some.json", "at least two rows"]),
         ({"initial": [0], "angles": []}, ["some.json", "angles", "unknown"]),
+        ({"initial": [0], "rows": [[1], [1, 2]]}, ["some.json: rows: ", "same number of parameters; correct rows."]),
+        (
+            {"initial": [0], "rotations": [{"pauli": "XX"}]},
+            ["some.json: rotations: every Pauli string must have 1 letters, one per qubit; correct rotations."],
+        ),
         ({"initial": [0] * 40, "rows": [[], []]}, ["takes", "qubits, the program has 40"]),
     ],
 )
@@ -103,6 +108,30 @@ def test_a_wrong_program_is_one_sentence_and_leaves_nothing(
     assert all(word in said.err for word in words), said.err
     assert said.err.strip().count("\n") == 0
     assert work().ledger.jobs() == []
+
+
+@pytest.mark.parametrize(
+    "asked", ["constraints: {cardinality: 3}", "best_known: 3", "trips: 2", "symmetry: parity=odd"]
+)
+def test_what_says_nothing_about_a_program_is_refused(measure: Hybrid, tmp_path: Path, asked: str) -> None:
+    file = stored(tmp_path, asymmetric_program("kernel"))
+    Path(file).with_suffix(".yaml").write_text(asked)
+    said = measure("measure", file)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"{asked.split(':')[0]}: it says nothing about a program of circuits" in said.err
+    assert work().ledger.jobs() == []
+
+
+def test_a_backend_that_the_route_passes_by_is_named_with_its_reason(measure: Hybrid, tmp_path: Path) -> None:
+    said = measure("measure", stored(tmp_path, asymmetric_program("kernel")))
+    assert "backend annealer: passed by, it offers sample jobs, this is kernel" in said.out
+
+
+@pytest.mark.parametrize("text", ["", '{"initial": [1,', "\x00"])
+def test_what_is_no_json_is_told_with_its_place(tmp_path: Path, text: str) -> None:
+    (tmp_path / "some.json").write_text(text)
+    with pytest.raises(InputError, match=r"^some\.json: line 1 column \d+: it is not valid JSON \(.*\); write one"):
+        read_program(tmp_path / "some.json")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ def test_the_longest_name_wins(tmp_path: Path) -> None:
         ("constraints: {blob: !!binary aGk=}", "constraints.blob"),
         ("constraints: [1, 2]", "constraints: input should be a valid dictionary"),
         ("1: 2", "keys should be strings"),
+        ("mitigation: {postselect: true}", "mitigation.postselect needs a symmetry: hamming-weight=K, parity=even or"),
         ("- shots\n- 7", "document: it is not a mapping"),
         ("just words", "document: it is not a mapping"),
         ("shots: 1\nshots: 2", "line 2: it is not valid YAML (a key is given twice)"),
