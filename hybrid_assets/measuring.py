@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hybrid_assets.request import Resolved
-from resources.circuits.pauli import Kind, PauliProgram, Reading
+from resources.circuits.pauli import SPLIT, Kind, PauliProgram, Reading
 from resources.documents import input_error
 from resources.envelope import PAULI, Algorithm, JobEnvelope, TimeoutBudget, digest_of
 from resources.failures import BackendError, InputError
@@ -44,6 +44,8 @@ def read_program(path: Path) -> tuple[PauliProgram, Reading]:
         return program, Reading.of(program, kind)
     except BackendError as error:
         problem = str(error).removeprefix("payload: ")
+        if problem.endswith(SPLIT):
+            raise InputError(path.name, "size", problem.removesuffix(SPLIT), "split the program") from None
         raise InputError(path.name, "rows", problem, "give observables, or at least two rows to compare") from None
 
 

@@ -8,7 +8,8 @@ here: gates of a particular SDK (``templates``) or sending (``resources.backends
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -23,8 +24,16 @@ from resources.failures import BackendError, FailureClass
 #: A Pauli string: one of I, X, Y, Z per qubit, qubit 0 first (Qiskit's labels are the other way round).
 PauliString = Annotated[str, Field(pattern="^[IXYZ]+$")]
 Kind = Literal["estimate", "kernel"]
-#: Most circuits of one job.
-MOST_CIRCUITS = 100_000
+#: Most circuits of one job, gates of a circuit, angles of all circuits, and different Pauli strings in its observables:
+#: what a process can hold, compile, and sort into bases.
+MOST_CIRCUITS, MOST_GATES, MOST_ANGLES, MOST_STRINGS = 100_000, 100_000, 20_000_000, 10_000
+#: Largest sum of an observable's coefficients; squares and corrections stay finite.
+LARGEST = 1e100
+#: How the problem of a job that is too large ends.
+SPLIT = ", split the job"
+_I = ord("I")
+#: Signs of read-outs held at a time.
+_SIGNS_AT_ONCE = 4_000_000
 
 
 class Rotation(Frozen):
@@ -76,6 +85,13 @@ class PauliProgram(Frozen):
         highest = max((r.parameter for r in self.rotations if r.parameter is not None), default=-1)
         if highest >= width:
             raise ValueError(f"rotations: parameter {highest} is not in the rows, which have {width}")
+        largest = np.abs(np.array(self.rows, dtype=float)).max(axis=0)
+        if not all(
+            math.isfinite(r.factor * (1.0 if r.parameter is None else largest[r.parameter])) for r in self.rotations
+        ):
+            raise ValueError("rotations: an angle (factor times parameter) is not finite")
+        if any(sum(abs(term.coefficient) for term in terms) > LARGEST for terms in self.observables):
+            raise ValueError(f"observables: the coefficients of one add up to more than {LARGEST:g}")
         return self
 
     @property
@@ -171,9 +187,18 @@ class Reading:
         else:
             if not program.observables:
                 raise _circuit("an estimate job needs observables")
-            found = cls(program, kind, _bases([t.pauli for terms in program.observables for t in terms]))
-        if found.circuits > MOST_CIRCUITS:
-            raise _circuit(f"{found.circuits} circuits are more than {MOST_CIRCUITS}, split the job")
+            strings = {term.pauli for terms in program.observables for term in terms}
+            if len(strings) > MOST_STRINGS:
+                raise _circuit(f"{len(strings)} different Pauli strings are more than {MOST_STRINGS}{SPLIT}")
+            found = cls(program, kind, _bases(strings))
+        size = found.size
+        for count, most, what in (
+            (size.circuits, MOST_CIRCUITS, "circuits"),
+            (size.rotations + size.two_qubit_gates, MOST_GATES, "gates of a circuit"),
+            (size.circuits * size.rotations, MOST_ANGLES, "angles"),
+        ):
+            if count > most:
+                raise _circuit(f"{count} {what} are more than {most}{SPLIT}")
         return found
 
     @property
@@ -207,6 +232,16 @@ class Reading:
         there_and_back = np.concatenate([angles[left], -angles[right][:, ::-1]], axis=1)
         return [Measurement(PauliStructure(program.initial, paulis + paulis[::-1], self.bases[0]), there_and_back)]
 
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """By Pauli string of the observables, the measurement in which it is read."""
+        bases, found = _letters(self.bases), {}
+        for string in dict.fromkeys(term.pauli for terms in self.program.observables for term in terms):
+            (letters,) = _letters([string])
+            support = letters != _I
+            found[string] = int(np.flatnonzero((bases[:, support] == letters[support]).all(axis=1))[0])
+        return found
+
     def values(
         self, bits: Sequence[np.ndarray], confusion: Sequence[np.ndarray] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -227,29 +262,42 @@ class Reading:
         if self.kind == "kernel":
             return self._overlaps(bits[0], inverse[0])
         values, variances = np.zeros(self.shape), np.zeros(self.shape)
-        measured = [_signs(read, undo) for read, undo in zip(bits, inverse, strict=True)]
+        # a power of two near each observable: squares of very large or small coefficients stay numbers
+        units = np.array([_unit(sum(abs(term.coefficient) for term in terms)) for terms in self.program.observables])
+        asked: list[dict[int, list[tuple[list[int], float]]]] = [{} for _ in bits]
         for column, terms in enumerate(self.program.observables):
-            total = [np.zeros(read.shape[:2]) for read in bits]
+            together = dict.fromkeys((term.pauli for term in terms), 0.0)
             for term in terms:
-                support = [i for i, letter in enumerate(term.pauli) if letter != "I"]
-                place = next(k for k, basis in enumerate(self.bases) if _reads(basis, term.pauli))
-                total[place] += term.coefficient * measured[place][:, :, support].prod(axis=2)
-            for shots in total:
-                values[:, column] += shots.mean(axis=1)
-                variances[:, column] += _variance_of_mean(shots)
-        return values, np.sqrt(variances)
+                together[term.pauli] += term.coefficient / units[column]
+            for string, coefficient in together.items():
+                support = [i for i, letter in enumerate(string) if letter != "I"]
+                asked[self.places[string]].setdefault(column, []).append((support, coefficient))
+        for read, undo, columns in zip(bits, inverse, asked, strict=True):
+            for block in _blocks(read):
+                signs = _signs(read[block], undo)
+                for column, parts in columns.items():
+                    shots = np.zeros(signs.shape[:2])
+                    for support, coefficient in parts:
+                        shots += coefficient * signs[:, :, support].prod(axis=2)
+                    apart = 2 * sum(abs(coefficient) for support, coefficient in parts if support)
+                    values[block, column] += shots.mean(axis=1)
+                    variances[block, column] += _variance_of_mean(shots, apart)
+        return values * units, np.sqrt(variances) * units
 
     def _overlaps(self, bits: np.ndarray, undo: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """The share of read-outs that are back at the start."""
         initial = np.array(self.program.initial)
-        if undo is None:
-            back = (bits == initial).all(axis=2).astype(float)
-        else:
-            # E over read-outs of this is the indicator of the prepared bit
-            back = np.stack([undo[i, initial[i], :][bits[:, :, i]] for i in range(len(initial))], axis=2).prod(axis=2)
+        means, variances = np.zeros(len(bits)), np.zeros(len(bits))
+        for block in _blocks(bits):
+            if undo is None:
+                back = (bits[block] == initial).all(axis=2).astype(float)
+            else:
+                # E over read-outs of this is the indicator of the prepared bit
+                back = undo[np.arange(len(initial)), initial][np.arange(len(initial)), bits[block]].prod(axis=2)
+            means[block], variances[block] = back.mean(axis=1), _variance_of_mean(back, 1.0)
         values, errors = np.eye(self.shape[0]), np.zeros(self.shape)
         upper = np.triu_indices(self.shape[0], 1)
-        values[upper], errors[upper] = back.mean(axis=1), np.sqrt(_variance_of_mean(back))
+        values[upper], errors[upper] = means, np.sqrt(variances)
         return values + np.triu(values, 1).T, errors + errors.T
 
 
@@ -261,28 +309,47 @@ def _signs(bits: np.ndarray, undo: np.ndarray | None) -> np.ndarray:
     return both[np.arange(bits.shape[2]), bits.astype(np.intp)]
 
 
-def _variance_of_mean(shots: np.ndarray) -> np.ndarray:
-    """Of values of shape ``(circuits, shots)``; a single shot tells nothing about it and counts as exact."""
+def _variance_of_mean(shots: np.ndarray, apart: float) -> np.ndarray:
+    """Of values of shape ``(circuits, shots)``, any two of which are at most ``apart`` without noise.
+
+    Shots that all agree do not make a value exact: what has not been seen in n shots has, by Laplace's rule of
+    succession, a probability of 1/(n + 2), whose variance then counts.
+    """
     count = shots.shape[1]
-    return shots.var(axis=1, ddof=min(1, count - 1)) / count
+    unseen = apart**2 * (count + 1) / ((count + 2) ** 2 * (count + 3))
+    scatter = shots.var(axis=1, ddof=min(1, count - 1)) / count
+    return np.where(np.ptp(shots, axis=1) > 0, scatter, unseen)
 
 
-def _reads(basis: str, pauli: str) -> bool:
-    """Whether the eigenvalues of ``pauli`` can be read in ``basis``."""
-    return all(letter in ("I", read) for letter, read in zip(pauli, basis, strict=True))
+def _blocks(bits: np.ndarray) -> Iterator[slice]:
+    """Parts of the circuits whose signs fit the memory."""
+    step = max(1, _SIGNS_AT_ONCE // math.prod(bits.shape[1:]))
+    return (slice(start, start + step) for start in range(0, len(bits), step))
 
 
-def _bases(strings: Sequence[str]) -> tuple[str, ...]:
+def _unit(size: float) -> float:
+    return math.ldexp(1.0, math.frexp(size)[1] - 1) if size else 1.0
+
+
+def _letters(strings: Collection[str]) -> np.ndarray:
+    """Codes of the letters, shape ``(strings, qubits)``."""
+    return np.frombuffer("".join(strings).encode(), dtype=np.uint8).reshape(len(strings), -1)
+
+
+def _bases(strings: Collection[str]) -> tuple[str, ...]:
     """Bases that read all strings, first fit in order of weight, identities read by any; at least one."""
-    bases: list[str] = []
-    for string in sorted(set(strings), key=lambda s: (s.count("I"), s)):
-        for place, basis in enumerate(bases):
-            if all("I" in (a, b) or a == b for a, b in zip(string, basis, strict=True)):
-                bases[place] = "".join(b if a == "I" else a for a, b in zip(string, basis, strict=True))
-                break
+    ordered = sorted(set(strings), key=lambda s: (s.count("I"), s))
+    letters = _letters(ordered)
+    bases, count = np.zeros_like(letters), 0
+    for string in letters:
+        there, support = bases[:count], string != _I
+        fits = np.flatnonzero(~((there != string) & (there != _I) & support).any(axis=1))
+        if not len(fits):
+            bases[count] = string
+            count += 1
         else:
-            bases.append(string)
-    return tuple(basis.replace("I", "Z") for basis in bases)
+            bases[fits[0], support] = string[support]
+    return tuple(basis.tobytes().decode().replace("I", "Z") for basis in bases[:count])
 
 
 def _circuit(problem: str) -> BackendError:

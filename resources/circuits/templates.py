@@ -57,7 +57,7 @@ class QiskitTemplate:
         if free:
             (answer,) = sampler.run([(self._circuit, angles[:, free])], shots=shots).result()
         else:
-            # without parameters there is nothing to broadcast: Aer would run the first set and answer zeros for the rest
+            # nothing to broadcast: Aer would run the first set and answer zeros for all others
             (answer,) = sampler.run([(self._circuit,)], shots=len(angles) * shots).result()
         # Qiskit's registers are little-endian: "little" puts qubit 0 first
         bits = answer.data.c.to_bool_array(order="little").astype(np.int8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from resources.backends.conformance_programs import asymmetric_program, exact_values, program_envelope
 from resources.backends.heuristic import Heuristic
 from resources.backends.measuring import noted, reading_again, tables
-from resources.circuits.pauli import MOST_CIRCUITS, PauliProgram, Reading, Rotation, Term
+from resources.circuits import pauli
+from resources.circuits.pauli import MOST_CIRCUITS, MOST_STRINGS, PauliProgram, Reading, Rotation, Term
 from resources.circuits.templates import logical_circuit
 from resources.envelope import PAULI, Algorithm
 from resources.failures import BackendError, FailureClass
@@ -138,6 +140,8 @@ def test_read_out_errors_are_undone_and_raw_values_are_kept(kind: Any) -> None:
         ({"observables": [[]]}, "observables.0"),
         ({"observables": [[{"pauli": "ZZZ", "coefficient": 1.0}]]}, "one per qubit"),
         ({"rows": [[1e999]]}, "rows.0.0"),
+        ({"rows": [[1e200]], "rotations": [{"pauli": "XX", "parameter": 0, "factor": 1e200}]}, "not finite"),
+        ({"observables": [[{"pauli": "ZZ", "coefficient": 1e308}]]}, "more than 1e.100"),
         ({"shots": 5}, "shots"),
     ],
 )
@@ -178,3 +182,67 @@ def test_the_envelope_must_announce_what_its_payload_is() -> None:
         with pytest.raises(BackendError) as refused:
             reading_of(envelope.model_copy(update=change), program)
         assert refused.value.failure_class is FailureClass.CIRCUIT
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-9, 1e90])
+def test_values_and_errors_scale_with_their_coefficients(size: float) -> None:
+    program = asymmetric_program("estimate")
+    scaled = tuple(
+        tuple(Term(pauli=term.pauli, coefficient=term.coefficient * size) for term in terms)
+        for terms in program.observables
+    )
+    reading = Reading.of(program, "estimate")
+    bits = ideal_bits(reading, 100)
+    values, errors = reading.values(bits)
+    found = Reading.of(program.model_copy(update={"observables": scaled}), "estimate").values(bits)
+    np.testing.assert_allclose(found[0], values * size, rtol=1e-9)
+    np.testing.assert_allclose(found[1], errors * size, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["estimate", "kernel"])
+@pytest.mark.parametrize("mitigated", [False, True])
+def test_values_do_not_depend_on_how_many_read_outs_are_held_at_a_time(
+    kind: Any, mitigated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = Reading.of(asymmetric_program(kind), kind)
+    bits = ideal_bits(reading, 50)
+    confusion = [np.array([[[0.97, 0.10], [0.03, 0.90]]] * 3)] * len(bits) if mitigated else None
+    whole = reading.values(bits, confusion)
+    monkeypatch.setattr(pauli, "_SIGNS_AT_ONCE", 1)
+    np.testing.assert_allclose(reading.values(bits, confusion), whole)
+
+
+@pytest.mark.parametrize("shots", [1, 100])
+def test_shots_that_agree_make_no_value_exact(shots: int) -> None:
+    overlap = Reading.of(PauliProgram.model_validate(ONE | {"rows": [[0.5], [0.7]]}), "kernel")
+    values, errors = overlap.values([np.tile(np.array([0, 1]), (1, shots, 1))])
+    assert values[0, 1] == values[1, 0] == 1.0
+    assert errors[0, 1] == pytest.approx(np.sqrt((shots + 1) / (shots + 3)) / (shots + 2))
+    assert errors[0, 0] == 0.0
+    halves = (Term(pauli="ZI", coefficient=3.0), Term(pauli="ZI", coefficient=-1.0))
+    terms = (*halves, Term(pauli="II", coefficient=5.0)), (Term(pauli="II", coefficient=1.0),)
+    asked = Reading.of(PauliProgram.model_validate(ONE | {"observables": terms}), "estimate")
+    values, told = asked.values([np.tile(np.array([0, 1]), (1, shots, 1))])
+    # a Z that turned over would change the value by 4; a constant has no error
+    assert (values.tolist(), told.tolist()) == ([[7.0, 1.0]], [[pytest.approx(4 * errors[0, 1]), 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"initial": [0] * 60, "rotations": [{"pauli": "X" * 60}] * 900}, "gates of a circuit"),
+        ({"rotations": [{"pauli": "XZ", "parameter": 0}] * 300, "rows": [[0.1]] * 70_000}, "angles"),
+    ],
+)
+def test_what_no_process_can_hold_is_refused(change: dict[str, Any], words: str) -> None:
+    qubits = len(change.get("initial", "01"))
+    program = PauliProgram.model_validate(ONE | {"observables": [[{"pauli": "Z" * qubits, "coefficient": 1}]]} | change)
+    with pytest.raises(BackendError, match=f"{words} are more than .* split the job"):
+        Reading.of(program, "estimate")
+
+
+def test_too_many_strings_are_refused_before_they_are_sorted_into_bases() -> None:
+    strings = ["".join(letters) for letters in islice(product("XYZ", repeat=9), MOST_STRINGS + 1)]
+    terms = tuple(Term(pauli=string, coefficient=1.0) for string in strings)
+    with pytest.raises(BackendError, match="different Pauli strings"):
+        Reading.of(PauliProgram(initial=(0,) * 9, observables=(terms,)), "estimate")
