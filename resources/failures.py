@@ -152,7 +152,9 @@ def secrets() -> dict[str, str]:
 
 
 def redacted(text: str, limit: int = 500) -> str:
-    """A foreign text made fit for a table: one line, cut, and without the value of any secret of the environment."""
+    """A foreign text made fit for a table: one line, cut, of characters that every database stores, and without the
+    value of any secret of the environment."""
+    text = text.encode(errors="replace").decode().replace("\0", "")
     for value, name in secrets().items():
         text = text.replace(value, f"<{name}>")
     return " ".join(text.split())[:limit]

@@ -16,7 +16,7 @@ from resources.control_plane import ControlPlane, chain_of
 from resources.controls import Mode
 from resources.delivery import as_sent
 from resources.envelope import JobEnvelope
-from resources.failures import BackendError, FailureClass
+from resources.failures import BackendError, FailureClass, presentable
 from resources.ledger_tables import Job
 
 
@@ -99,7 +99,7 @@ def _priced(plane: ControlPlane, job: Job, envelope: JobEnvelope, backend: Quant
             # nobody answers just now: the submit itself will find out
             return Go()
         # nothing is bought at an unknown price: asked once more, then left
-        return error if job.looks else Wait(f"{job.backend} gives no estimate just now ({error})")
+        return error if job.looks else Wait(f"{job.backend} gives no estimate just now ({presentable(error)})")
     if estimate.queue_seconds > envelope.timeout.queue:
         return BackendError(
             f"the queue of {job.backend} is about {estimate.queue_seconds:.0f} s long, the job may wait "

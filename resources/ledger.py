@@ -224,11 +224,20 @@ class Ledger(Catalogue):
         return job
 
     @patient
-    def touch(self, job_id: str, *, read: Job | None = None, tx: sa.Connection | None = None, **columns: Any) -> Job:
+    def touch(
+        self,
+        job_id: str,
+        *,
+        read: Job | None = None,
+        same: Sequence[str] = (),
+        tx: sa.Connection | None = None,
+        **columns: Any,
+    ) -> Job:
         """Set columns of a job without changing its state (``look_at``, ``looks`` …); no event is recorded.
 
         Args:
             read: the job as it was read; nothing may have moved it since.
+            same: columns that nobody may have written either.
 
         Raises:
             InvariantError: there is no such job, or the column is ``move``'s.
@@ -237,8 +246,9 @@ class Ledger(Catalogue):
         if set(columns) & {"job_id", "state", "version"}:
             raise InvariantError(f"only a move changes {', '.join(columns)}")
         with self.joined(tx) as tx:
-            same = JOBS.c.version == read.version if read is not None else sa.true()
-            chosen = JOBS.update().where(JOBS.c.job_id == job_id, same)
+            names = () if read is None else ("version", *same)
+            unchanged = [JOBS.c[name].is_not_distinct_from(getattr(read, name)) for name in names]
+            chosen = JOBS.update().where(JOBS.c.job_id == job_id, *unchanged)
             row = tx.execute(chosen.values(**columns).returning(JOBS)).first()
             if row is None:
                 raise Conflict(f"job {_get(tx, job_id).job_id} has moved on")

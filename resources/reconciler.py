@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
@@ -197,10 +197,8 @@ def _act(
     if status is ProviderStatus.SUCCEEDED:
         return _fetch(plane, job, envelope, handle)
     if status in ENDED:
-        # who stops a job writes that down before its provider hears of it, perhaps after this row was read
-        wish = plane.ledger.job(job.job_id).error or ""
-        if wish.startswith((STOPPING, WITHDRAWN)):
-            return _stopped(plane, replace(job, error=wish), envelope, TimedOut(wish.removeprefix(STOPPING)))
+        if (wish := _wish(plane, job)).startswith((STOPPING, WITHDRAWN)):
+            return _stopped(plane, job, envelope, TimedOut(wish.removeprefix(STOPPING)))
         said = "the job failed" if status is ProviderStatus.FAILED else "it was cancelled, which nobody here asked for"
         return hop(plane, job, envelope, BackendError(f"{job.backend} says that {said}"))
     if status is ProviderStatus.RUNNING and job.state == "submitted":
@@ -235,8 +233,13 @@ def _stop(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHandl
     """Cancel a job that is overdue; only when it has stopped, or has been told so in vain often enough, is the next
     backend asked."""
     if not (job.error or "").startswith((STOPPING, WITHDRAWN)):
-        # from now on the looks count the cancels
-        job = plane.ledger.touch(job.job_id, read=job, looks=0, error=f"{STOPPING}{why}")
+        try:
+            # from now on the looks count the cancels
+            job = plane.ledger.touch(job.job_id, read=job, same=("error",), looks=0, error=f"{STOPPING}{why}")
+        except Conflict:
+            # unless a person was faster, whose wish stays
+            if not _wish(plane, job).startswith(WITHDRAWN):
+                raise
     status = None
     with suppress(Exception):
         backend = plane.backend(job.backend)
@@ -252,14 +255,20 @@ def _stop(plane: ControlPlane, job: Job, envelope: JobEnvelope, handle: JobHandl
     return later(plane, job, SOONEST * 4)
 
 
+def _wish(plane: ControlPlane, job: Job) -> str:
+    """The ``error`` of a job as it is now: who stops a job writes that down before its provider hears of it, perhaps
+    after this row was read."""
+    return plane.ledger.job(job.job_id).error or ""
+
+
 def _stopped(plane: ControlPlane, job: Job, envelope: JobEnvelope, error: BackendError, *, ran: bool = False) -> Job:
     """A job has left its provider: on to the next backend, unless a person has withdrawn it."""
-    if not (job.error or "").startswith(WITHDRAWN):
+    if not (wish := _wish(plane, job)).startswith(WITHDRAWN):
         return hop(plane, job, envelope, error, ran=ran)
     return plane.ledger.move(
         job.job_id,
         "cancelled",
-        (job.error or "").partition(": ")[2],
+        wish.partition(": ")[2],
         expect=job.state,
         version=job.version,
         also=lambda tx: plane.spending.settle(tx, job, math.nan) if ran else plane.spending.release(tx, job),

@@ -98,6 +98,31 @@ def test_what_a_person_stopped_ends_also_where_nobody_confirms(tmp_path: Path, e
     assert system.taken() == {"main": 2}
 
 
+@pytest.mark.parametrize("call", ["statuses", "cancel"])
+def test_a_person_who_stops_what_is_being_stopped_for_its_time_is_heard(system: System, call: str) -> None:
+    """However long the provider takes to answer meanwhile."""
+    envelope = system.envelope(timeout=TimeoutBudget(queue=90, execution=90, total=900))
+    system.main.words = [ProviderStatus.QUEUED] * 2
+    system.dispatcher.submit(envelope)
+    system.ago(envelope, 95, "sent_at")
+    asked, colleague, heard = getattr(system.main, call), System(system.root), list[str]()
+    colleague.main.words = [ProviderStatus.QUEUED]
+    # another process, whose cancel is not confirmed
+    colleague.main.cancel = lambda handle: None  # type: ignore[method-assign]
+
+    def meanwhile(argument: Any) -> Any:
+        if not heard:
+            heard.append(colleague.dispatcher.cancel(job_id_of(envelope), by="ada", reason="wrong data").state)
+        return asked(argument)
+
+    setattr(system.main, call, meanwhile)
+    until_ended(system, envelope)
+    job = system.ledger.job(job_id_of(envelope))
+    assert heard == ["submitted"]
+    assert (job.state, job.error) == ("cancelled", "input: cancelled by ada: wrong data")
+    assert system.taken() == {"main": 1}
+
+
 @pytest.mark.parametrize("kind", [FailureClass.TRANSIENT, FailureClass.SATURATION, FailureClass.CAPABILITY])
 def test_a_result_that_is_never_handed_out_is_not_waited_for_for_ever(system: System, kind: FailureClass) -> None:
     def result(handle: JobHandle) -> Any:
@@ -180,6 +205,23 @@ def test_not_there_is_believed_only_so_long_after_the_sender_was_there(system: S
     assert system.dispatcher.cancel(job_id_of(other), by="ada", reason="enough").state == "cancelled"
     assert "not_there" not in [row["action"] for row in system.dispatcher.audit.rows()]
     system.main.find = find  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("said", ["lost\0", "lost \ud800"])
+def test_an_answer_that_no_database_can_store_is_a_lost_answer_too(system: System, said: str) -> None:
+    take = system.main.submit
+
+    def submit(*asked: Any) -> JobHandle:
+        take(*asked)
+        raise BackendError(said, FailureClass.TRANSIENT)
+
+    system.main.submit = submit  # type: ignore[method-assign,assignment]
+    system.main.settling = 0.01
+    envelope = system.envelope()
+    system.dispatcher.submit(envelope)
+    until_ended(system, envelope)
+    assert system.ledger.job(job_id_of(envelope)).state == "succeeded"
+    assert system.taken() == {"main": 1}
 
 
 @pytest.mark.parametrize("arrived", [True, False])

@@ -261,7 +261,7 @@ def test_the_time_of_a_pause_is_no_queueing(tmp_path: Path, either: str) -> None
     # the cap is full: it has waited 100 s
     job = system.look(held)
     assert (job.state, job.backend) == ("intended", "main")
-    system.ago(held, 4300, "updated_at")
+    system.ago(held, 4350, "updated_at")
     assert system.look(held).backend == "second"
     assert "as many as it may, for 7" in system.ledger.job(job.job_id).fallback_path
 
