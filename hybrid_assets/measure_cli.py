@@ -93,7 +93,7 @@ def _waited(work: Dispatcher, envelope: JobEnvelope) -> JobResult | None:
         if job.state == "awaiting_approval" or time.monotonic() > until:
             first = "`hybrid jobs --waiting` says why; once approved, " if job.state == "awaiting_approval" else ""
             said = f"{job.job_id} on {job.backend} is {job.state}; {first}run the same command again to collect it."
-            err.print(said, soft_wrap=True)
+            err.print(said)
             return None
         time.sleep(0.2)
         work.reconcile()

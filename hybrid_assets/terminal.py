@@ -14,18 +14,24 @@ from rich.table import Table
 if TYPE_CHECKING:
     from hybrid_assets.session import Session
 
-err = Console(stderr=True, highlight=False)
+
+def _console(**options: Any) -> Console:
+    """Text as it is: what people write (a reason, a file's name) may look like rich's own mark-up."""
+    return Console(markup=False, emoji=False, **options)
+
+
+err = _console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def say(text: str) -> None:
     """A line on stdout."""
-    Console(soft_wrap=True, highlight=False).print(text)
+    _console(soft_wrap=True, highlight=False).print(text)
 
 
 def show(table: Table) -> None:
     """A table on stdout in its own width: a narrow window or a pipe must not fold keys and numbers."""
-    wide = Console(width=400)
-    Console(width=Measurement.get(wide, wide.options, table).maximum).print(table)
+    wide = _console(width=400)
+    _console(width=Measurement.get(wide, wide.options, table).maximum).print(table)
 
 
 #: Parts of a solution that are printed.

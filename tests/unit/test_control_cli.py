@@ -174,6 +174,16 @@ def test_nonsense_is_one_sentence(hybrid: Hybrid, command: str, sentence: str) -
     assert work().audit.rows() == []
 
 
+@pytest.mark.parametrize("reason", ["ticket [/ops]", "[red]old[/red] fridge :fire:"])
+def test_a_reason_is_shown_as_it_was_written(hybrid: Hybrid, reason: str) -> None:
+    job = sent(7, impact="high")
+    assert hybrid("backend", "aer", "paused", "--reason", reason).code == 0
+    assert hybrid("reject", job, "--reason", reason).code == 0
+    for command in (["backend"], ["jobs", "--history", job], ["audit", "log"]):
+        said = hybrid(*command)
+        assert (said.code, reason in said.out) == (0, True), command
+
+
 def test_two_jobs_that_begin_alike_are_not_guessed(hybrid: Hybrid) -> None:
     sent(7)
     sent(8)
