@@ -19,7 +19,7 @@ from resources import audit
 from resources.database import patient
 from resources.failures import InputError, InvariantError
 from resources.ledger import Ledger
-from resources.ledger_tables import APPROVALS, AUDIT, CONTROLS, JOBS
+from resources.ledger_tables import APPROVALS, AUDIT, AUDIT_HEAD, CONTROLS, JOBS
 from resources.locks import hold
 from resources.prepared import Prepared
 
@@ -69,12 +69,14 @@ def signed(what: str, by: str, reason: str) -> tuple[str, str]:
         what: what is decided, for the message.
 
     Raises:
-        InputError: one of them is empty.
+        InputError: one of them is empty, or no text that a database stores.
     """
     by, reason = by.strip(), reason.strip()
     for field, text, fix in (("by", by, "say who decides"), ("reason", reason, "say why in a few words")):
         if not text:
             raise InputError(what, field, "it is empty", fix)
+        if "\0" in text or text != text.encode(errors="replace").decode():
+            raise InputError(what, field, f"{text!r} is no text", "leave the odd characters out")
     return by, reason
 
 
@@ -83,6 +85,8 @@ class Controls:
 
     def __init__(self, ledger: Ledger, policy_version: str = "") -> None:
         self.ledger, self.policy_version = ledger, policy_version
+        #: How far the audit log was read, and the changes of modes until there: backend, time, detail.
+        self._seen: tuple[int, tuple[tuple[str, datetime, dict[str, str]], ...]] = 0, ()
 
     @patient
     def mode(self, backend: str) -> Mode:
@@ -95,16 +99,25 @@ class Controls:
     def paused(self, backend: str, since: datetime) -> float:
         """Seconds for which a backend was paused between ``since`` and now, by the audit log."""
         now = datetime.now(UTC)
-        query = sa.select(AUDIT.c.at, AUDIT.c.detail).order_by(AUDIT.c.sequence)
-        query = query.where(AUDIT.c.action == "set_mode", AUDIT.c.subject == backend)
-        with self.ledger.engine.connect() as tx:
-            rows = tx.execute(query.where(AUDIT.c.at > since.astimezone(UTC).isoformat())).all()
-        changes = [(datetime.fromisoformat(row.at), json.loads(row.detail)) for row in rows]
+        changes = [(at, detail) for subject, at, detail in self._changes() if subject == backend and at > since]
         mode, at, seconds = changes[0][1]["before"] if changes else self.mode(backend), since, 0.0
         for then, change in [*changes, (now, {"mode": ""})]:
             seconds += (then - at).total_seconds() if mode == Mode.PAUSED else 0.0
             mode, at = change["mode"], then
         return seconds
+
+    def _changes(self) -> tuple[tuple[str, datetime, dict[str, str]], ...]:
+        """All changes of modes, oldest first; what was read of the log before is not read again."""
+        known, changes = self._seen
+        query = sa.select(AUDIT.c.subject, AUDIT.c.at, AUDIT.c.detail).order_by(AUDIT.c.sequence)
+        with self.ledger.engine.connect() as tx:
+            end = tx.execute(sa.select(AUDIT_HEAD.c.sequence)).scalar() or 0
+            if end > known:
+                new = query.where(AUDIT.c.sequence > known, AUDIT.c.sequence <= end, AUDIT.c.action == "set_mode")
+                rows = tx.execute(new).all()
+                changes += tuple((row.subject, datetime.fromisoformat(row.at), json.loads(row.detail)) for row in rows)
+                self._seen = end, changes
+        return changes
 
     @patient
     def set(self, backend: str, mode: Mode | str, by: str, reason: str) -> None:

@@ -262,9 +262,10 @@ class Dispatcher(ControlPlane):
         job_id = job.job_id
         if job.state != "awaiting_approval":
             raise InputError(job_id, "state", f"it is {job.state}, nobody is asked", "see `hybrid jobs --waiting`")
-        envelope = self.envelope(job)
         columns: dict[str, Any] = {"error": f"capability: rejected by {by}: {reason}"}
         if decision == "approved":
+            # what cannot be read, or is of an earlier version, can only be rejected
+            envelope = self.envelope(job)
             # the person's time is nobody's budget
             columns = {"look_at": datetime.now(UTC), "began_at": None}
             if job.backend == REVIEW:
@@ -301,10 +302,9 @@ class Dispatcher(ControlPlane):
             raise InputError(job_id, "state", f"it has ended as {job.state}", "cancel jobs that are open")
         if job.state == "submitting":
             raise InputError(job_id, "state", "it is being submitted just now", "try again in a moment")
-        envelope = self.envelope(job)
         if job.state == "ambiguous":
             with suppress(HybridError):
-                doubts.look_for(self, job, envelope)
+                doubts.look_for(self, job, self.envelope(job))
             job = self.ledger.job(job.job_id)
             if job.state in TERMINAL:
                 return job

@@ -54,6 +54,22 @@ def test_an_altered_envelope_is_never_sent(system: System, changes: dict[str, An
     assert not system.taken()
 
 
+def test_a_job_that_waits_with_an_envelope_of_an_earlier_version_can_be_ended(system: System) -> None:
+    rejected, cancelled = (system.envelope(repetition=number) for number in range(2))
+    for envelope in (rejected, cancelled):
+        system.ledger.intend(envelope)
+        with system.ledger.transaction() as tx:
+            system.dispatcher.approvals.ask(tx, job_id_of(envelope), "its price")
+            system.ledger.move(job_id_of(envelope), "awaiting_approval", tx=tx)
+        alter(system, envelope, schema_version="1")
+    decide, cancel = system.dispatcher.decide, system.dispatcher.cancel
+    with pytest.raises(InvariantError, match="schema_version is 1"):
+        decide(job_id_of(rejected), "approved", by="ada", reason="fine")
+    assert decide(job_id_of(rejected), "rejected", by="ada", reason="too old").state == "rejected"
+    assert cancel(job_id_of(cancelled), by="ada", reason="too old").state == "cancelled"
+    assert not system.taken()
+
+
 def test_a_job_that_points_to_a_foreign_envelope_is_never_sent(system: System) -> None:
     mine, other = system.envelope(), system.envelope(repetition=1)
     system.ledger.intend(mine)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -82,6 +83,8 @@ def test_an_unsigned_or_unknown_mode_is_refused(controls: Controls) -> None:
     for mode, by, reason, sentence in (
         ("paused", "", "why", "mode of ibm: by: it is empty; say who decides."),
         ("paused", "ada", " \t", "mode of ibm: reason: it is empty; say why in a few words."),
+        ("paused", "ada", "a\0b", "mode of ibm: reason: 'a\\x00b' is no text; leave the odd characters out."),
+        ("paused", "a\udcff", "why", "mode of ibm: by: 'a\\udcff' is no text; leave the odd characters out."),
         ("closed", "ada", "why", "mode of ibm: mode: there is no 'closed'; use one of open, paused, drained, killed."),
     ):
         with pytest.raises(InputError) as refused:
@@ -89,6 +92,22 @@ def test_an_unsigned_or_unknown_mode_is_refused(controls: Controls) -> None:
         assert str(refused.value) == sentence
     assert controls.mode("ibm") is Mode.OPEN
     assert log(controls.ledger) == []
+
+
+def test_a_pause_counts_as_long_as_it_lasted_whoever_set_it(controls: Controls) -> None:
+    long_ago, colleague = datetime.now(UTC) - timedelta(hours=1), Controls(controls.ledger, "v2")
+    assert controls.paused("aer", long_ago) == 0.0
+    colleague.set("aer", Mode.PAUSED, "ada", "calibration")
+    colleague.set("other", Mode.PAUSED, "ada", "calibration")
+    began = time.monotonic()
+    time.sleep(0.05)
+    assert controls.paused("aer", long_ago) >= 0.05
+    colleague.set("aer", Mode.OPEN, "ada", "done")
+    ended = time.monotonic() - began
+    first = controls.paused("aer", long_ago)
+    assert 0.05 <= first <= ended + 0.05
+    assert controls.paused("aer", long_ago) == first == Controls(controls.ledger).paused("aer", long_ago)
+    assert controls.paused("aer", datetime.now(UTC)) == 0.0
 
 
 def test_modes_set_at_the_same_time_leave_one_and_are_all_logged(controls: Controls) -> None:
