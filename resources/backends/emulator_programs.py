@@ -7,6 +7,7 @@ and sample jobs (``emulator``), or what is read out and what it says (``program_
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -18,11 +19,12 @@ from resources.backends.base import package_version
 from resources.backends.emulator_submissions import device_of
 from resources.backends.program_trip import ProgramPlan, answer_program, plan_program
 from resources.circuits.device import Prepared, Routed, estimate_program
+from resources.circuits.pauli import Reading
 from resources.circuits.templates import kept
 from resources.emulator.devices import DEVICES, as_qpy
 from resources.envelope import EvidenceClass, JobEnvelope, JobResult
 from resources.failures import BackendError, FailureClass
-from resources.payloads import Payload
+from resources.payloads import Payload, reading_of
 
 #: What one job of the service takes: circuits, and rows of bindings of each.
 MOST_CIRCUITS, MOST_ROWS = 100, 1000
@@ -39,6 +41,8 @@ def program_parts(
     Raises:
         BackendError: class ``capability`` or ``circuit``, for a job that the device cannot run.
     """
+    # before anything is compiled, which takes a while
+    _check(reading_of(envelope, payload))
     planned = plan_program(envelope, payload, device_of(calibration))
     return _sweeps(planned), {
         "record": planned.record,
@@ -58,13 +62,17 @@ def _sweeps(planned: ProgramPlan) -> list[dict[str, Any]]:
         for start in range(0, len(angles), MOST_ROWS):
             rows = angles[start : start + MOST_ROWS].tolist()
             pieces.append({"format": "qpy", "program": program, "bindings": rows})
-    if len(pieces) > MOST_CIRCUITS:
+    return pieces
+
+
+def _check(reading: Reading) -> None:
+    pieces = len(reading.bases) * math.ceil(reading.circuits / len(reading.bases) / MOST_ROWS)
+    if pieces > MOST_CIRCUITS:
         raise BackendError(
-            f"the job needs {len(pieces)} sweeps of {MOST_ROWS} states, the emulator takes {MOST_CIRCUITS}: split it",
+            f"the job needs {pieces} sweeps of {MOST_ROWS} states, the emulator takes {MOST_CIRCUITS}: split it",
             FailureClass.CAPABILITY,
             not_sent=True,
         )
-    return pieces
 
 
 @lru_cache(maxsize=64)

@@ -156,13 +156,14 @@ class QiskitProvider(QuantumBackend):
         if known is not None:
             return JobHandle(self.name, known, key)
         device = self._device()
-        record, circuits = _planned(envelope, payload, device)
-        if device.max_circuits is not None and len(circuits) > device.max_circuits:
+        if device.max_circuits is not None and envelope.program.circuits > device.max_circuits:
             raise BackendError(
-                f"device {device.name} takes {device.max_circuits} circuits a job, this one has {len(circuits)}",
+                f"device {device.name} takes {device.max_circuits} circuits a job, this one has "
+                f"{envelope.program.circuits}",
                 FailureClass.CAPABILITY,
                 not_sent=True,
             )
+        record, circuits = _planned(envelope, payload, device)
         note = {
             "record": record,
             "shots": envelope.algorithm.shots,

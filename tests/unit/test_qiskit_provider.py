@@ -351,6 +351,8 @@ def test_more_circuits_than_the_device_takes_are_refused_before_they_are_sent(
     if not refused:
         QiskitProvider().submit(envelope, program, "key")
         return
+    # what is refused is not compiled
+    monkeypatch.setattr("resources.backends.qiskit_provider._planned", None)
     with pytest.raises(BackendError, match="takes 11 circuits a job, this one has 12") as caught:
         QiskitProvider().submit(envelope, program, "key")
     assert (caught.value.failure_class, caught.value.not_sent) == (FailureClass.CAPABILITY, True)
