@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,9 +72,9 @@ def measure(
         print(json.dumps({"job": job.job_id, "kind": reading.kind, **result.model_dump(mode="json")}, allow_nan=False))
         return
     _shown(result, reading.kind)
-    for line in route.explanation:
-        if line.startswith("backend ") and ": passed by, " in line:
-            say(line)
+    before = takewhile(lambda line: not line.startswith(f"backend {route.backend}: taken"), route.explanation)
+    for line in (line for line in before if line.startswith("backend ")):
+        say(line)
     for hop in result.fallback_path:
         say(f"left {hop.backend}: {hop.reason}")
     cost = f", {result.actual_cost:.4g} of cost" if result.actual_cost else ""

@@ -73,6 +73,13 @@ class Request(BaseModel):
             return value
         return {k: v.isoformat() if isinstance(v, date) else v for k, v in value.items()}
 
+    @field_validator("compilation")
+    @classmethod
+    def _one_qubit_each(cls, value: Compilation | None) -> Compilation | None:
+        if value and value.layout and (len(set(value.layout)) < len(value.layout) or min(value.layout) < 0):
+            raise ValueError("a layout names another physical qubit, from 0, for every variable")
+        return value
+
     @model_validator(mode="after")
     def _selected_by_something(self) -> Request:
         if self.mitigation and self.mitigation.postselect and self.symmetry is None:

@@ -89,8 +89,13 @@ def serve(
 
     tokens = Tokens.from_environment(host)
     plan = read_plan(faults) if faults else FaultPlan()
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "emulator.lock").open("w") as lock:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        held = (home / "emulator.lock").open("w")
+    except OSError as error:
+        problem = f"state cannot be written there ({(error.strerror or 'unknown error').lower()})"
+        raise InputError(str(home), "--home", problem, "name a folder you may write to") from None
+    with held as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -26,7 +26,7 @@ from resources.backends.emulator import Emulator
 from resources.emulator import client
 from resources.emulator.devices import DEVICES, CircuitError, backend_of, calibration_of, execute, read_circuit
 from resources.emulator.faults import ROUTES, SECONDS, FaultPlan, Faults, plan_from, read_plan
-from resources.emulator.running import Running, Tokens, serve_in_background
+from resources.emulator.running import Running, Tokens, serve, serve_in_background
 from resources.envelope import Algorithm, EvidenceClass, JobEnvelope
 from resources.failures import BackendError, FailureClass, InputError
 
@@ -367,6 +367,12 @@ def test_tokens(service: Running) -> None:
     assert failure(wrong.find, "key").failure_class is FailureClass.CAPABILITY
     assert "refuses HYBRID_EMULATOR_TOKEN" in (wrong.available() or "")
     assert "wrong-token-123" not in repr(wrong) + str(failure(wrong.find, "key")) + str(wrong.available())
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(InputError, match="--home: state cannot be written there"):
+        serve(tmp_path / "taken" / "emulator")
 
 
 def test_elsewhere_a_token_of_ones_own_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,8 @@ def test_the_longest_name_wins(tmp_path: Path) -> None:
         ("constraints: {blob: !!binary aGk=}", "constraints.blob"),
         ("constraints: [1, 2]", "constraints: input should be a valid dictionary"),
         ("1: 2", "keys should be strings"),
+        ("compilation: {layout: [0, 0]}", "compilation: a layout names another physical qubit"),
+        ("compilation: {layout: [0, -1]}", "compilation: a layout names another physical qubit"),
         ("mitigation: {postselect: true}", "mitigation.postselect needs a symmetry: hamming-weight=K, parity=even or"),
         ("- shots\n- 7", "document: it is not a mapping"),
         ("just words", "document: it is not a mapping"),
