@@ -31,8 +31,10 @@ T = TypeVar("T")
 CLOCKS_APART = 2.0
 #: Names the advisory lock under which PostgreSQL's schema is upgraded.
 _UPGRADE_LOCK = 4_719_305_221
-#: PostgreSQL's serialization failure, deadlock, lock not available, too many connections, starting up.
-_PASSING = frozenset({"40001", "40P01", "55P03", "53300", "57P03"})
+#: PostgreSQL's serialization failure, deadlock, lock not available.
+_PASSING = frozenset({"40001", "40P01", "55P03"})
+#: What it says to who would connect while it starts, recovers or has too many connections; the driver keeps no code.
+_LATER = ("FATAL:  the database system is ", "FATAL:  sorry, too many clients", "FATAL:  remaining connection slots")
 
 
 def _is_contention(error: BaseException) -> bool:
@@ -42,8 +44,10 @@ def _is_contention(error: BaseException) -> bool:
     if isinstance(error.orig, sqlite3.Error):
         # the low byte is the primary code; the rest tells variants of it apart
         return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    if getattr(error.orig, "pgcode", None) in _PASSING or any(said in str(error.orig) for said in _LATER):
+        return True
     # a connection lost while committing is not here: nobody knows whether it was committed
-    return getattr(error.orig, "pgcode", None) in _PASSING or bool(error.statement and error.connection_invalidated)
+    return bool(error.statement and error.connection_invalidated)
 
 
 #: Seconds in all, and milliseconds for which SQLite waits by itself.

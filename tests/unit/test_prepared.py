@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -201,6 +202,31 @@ def test_sessions_that_the_server_has_ended_serve_nobody(database: Database) -> 
         # the first of these would not be tried again
         with begin() as tx:
             assert READ.rows(tx, {"asked": "qpu"}) == []
+
+
+def test_a_server_without_a_free_connection_is_waited_for(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite has no server")
+    database.engine.dispose()
+    database._kept.clear()
+    crowd, engine = ExitStack(), sa.create_engine(database.engine.url, poolclass=sa.NullPool)
+
+    def crowded() -> None:
+        for _ in range(1000):
+            crowd.enter_context(engine.connect())
+
+    with pytest.raises(sa.exc.OperationalError, match="too many clients"):
+        crowded()
+    leaving = threading.Timer(0.2, crowd.close)
+    leaving.start()
+
+    @patient
+    def asked() -> int:
+        with database.at_once() as tx:
+            return len(READ.rows(tx, {"asked": "qpu"}))
+
+    assert asked() == 0
+    leaving.join()
 
 
 def test_a_forked_child_talks_over_none_of_its_parents_connections(database: Database) -> None:
