@@ -8,6 +8,7 @@ Exit codes: 0 answered, 2 bad input, 3 no feasible answer (none found, or none e
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -43,6 +44,8 @@ app.command()(measure_cli.measure)
 control_cli.register(app)
 
 BAD_INPUT, NO_ANSWER, INTERRUPTED = 2, 3, 130
+#: What the state's folder, not the program, is to blame for.
+REFUSED_BY_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 def main() -> None:
@@ -55,6 +58,11 @@ def main() -> None:
         _end(str(error), BAD_INPUT)
     except HybridError as error:
         _end(str(error), 1)
+    except OSError as error:
+        if error.errno not in REFUSED_BY_DISK:
+            raise
+        problem = f"it cannot be used ({(error.strerror or 'unknown error').lower()})"
+        _end(f"{error.filename or Home.from_environment().root}: {problem}; check permissions and free space.", 1)
     except SystemExit as end:
         # typer turns Ctrl-C into this code, without a word
         if end.code == INTERRUPTED:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,20 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.json"):
         read_program(tmp_path / "none.json")
     assert key_of(Path("My file (2).json")) == "circuits.my-file--2"
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.ENOSPC])
+def test_a_disk_that_takes_nothing_is_one_sentence(
+    measure: Hybrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def full(*_: object) -> str:
+        raise OSError(code, os.strerror(code), "artifacts/85")
+
+    file = stored(tmp_path, asymmetric_program("kernel"))
+    monkeypatch.setattr(type(work().artifacts), "put", full)
+    said = measure("measure", file)
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert said.err.startswith(f"artifacts/85: it cannot be used ({os.strerror(code).lower()})")
 
 
 def test_digits_follow_the_error() -> None:
