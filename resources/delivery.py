@@ -191,5 +191,15 @@ def verify(result: JobResult, backend: QuantumBackend, envelope: JobEnvelope) ->
         raise InvariantError(
             f"{backend.name} answered {result.width} variables, the job has {envelope.payload_variables}"
         )
+    asked = () if envelope.kind == "sample" else envelope.expected_shape
+    found = (len(result.values), len(result.values[0])) if result.values else ()
+    if found != asked:
+        raise InvariantError(
+            f"{backend.name} answered {_table(found)}, the {envelope.kind} job asks for {_table(asked)}"
+        )
     if _STRENGTH.index(result.evidence_class) > _STRENGTH.index(best):
         raise InvariantError(f"{backend.name} claims {result.evidence_class}, it can only be {best}")
+
+
+def _table(shape: tuple[int, ...]) -> str:
+    return f"a table of {shape[0]} by {shape[1]}" if shape else "samples"
