@@ -102,7 +102,9 @@ def _last_hop(job: Job) -> str:
 def approve(job: JobId, reason: Reason) -> None:
     """Let a waiting job be sent."""
     done = _dispatcher().decide(_known(job), "approved", by=_me(), reason=reason)
-    err.print(f"{done.job_id} is {done.state}; `hybrid run`, `hybrid measure`, `hybrid reconcile` or the sensor sends it.")
+    err.print(
+        f"{done.job_id} is {done.state}; `hybrid run`, `hybrid measure`, `hybrid reconcile` or the sensor sends it."
+    )
 
 
 def reject(job: JobId, reason: Reason) -> None:
