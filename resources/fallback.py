@@ -140,15 +140,19 @@ def fresh_submission(job: Job) -> dict[str, Any]:
     }
 
 
-def fail(plane: ControlPlane, job: Job, error: Exception) -> Job:
-    """End a job by a defect."""
+def fail(plane: ControlPlane, job: Job, error: Exception, *, ran: bool = False) -> Job:
+    """End a job by a defect.
+
+    Args:
+        ran: its provider has it, or nobody knows: what was reserved for it counts as spent.
+    """
     known = presentable(error)
     kind, reason = known.failure_class, redacted(str(known))
     hops = [*hops_of(job), Hop(backend=job.backend, failure_class=kind, reason=reason)]
 
     def record(tx: sa.Connection) -> None:
-        if job.state in ("submitted", "running"):
-            # the provider has it and will send a bill that nobody reads
+        if ran or job.state in ("submitted", "running"):
+            # the provider has it, perhaps, and will send a bill that nobody reads
             plane.spending.settle(tx, job, math.nan)
         else:
             plane.spending.release(tx, job)

@@ -25,7 +25,7 @@ from resources.failures import BackendError, FailureClass, HybridError, TimedOut
 from resources.fallback import fail, hop
 from resources.gates import total_is_spent
 from resources.ledger import Conflict
-from resources.ledger_tables import ENVELOPES, JOBS, TERMINAL, Job
+from resources.ledger_tables import ENVELOPES, JOBS, SENT, TERMINAL, Job
 from resources.sending import Sent, collect, send
 
 #: Seconds until a backend that cannot be asked from here (no credentials, say) is tried again.
@@ -81,7 +81,7 @@ def _round(plane: ControlPlane, round_: Reconciled, due: Sequence[Job], local: b
             batch.append((job, plane.envelope(job)))
         except HybridError as error:
             round_.problems.append(redacted(f"{type(error).__name__}: {error}"))
-            _guard(plane, round_, job, partial(fail, plane, job, error))
+            _guard(plane, round_, job, partial(fail, plane, job, error, ran=job.state in SENT))
     order = {"submitting": 0, "ambiguous": 1, "submitted": 2, "running": 2, "intended": 3}
     batch.sort(key=lambda sent: (order[sent[0].state], sent[0].backend))
     for (phase, name), group in groupby(batch, key=lambda sent: (order[sent[0].state], sent[0].backend)):

@@ -13,6 +13,8 @@ from resources.envelope import JobEnvelope
 from resources.failures import InvariantError
 from resources.ledger import job_id_of
 from resources.ledger_tables import ENVELOPES, JOBS
+from resources.money import month_of
+from resources.policy import Budget, CachePolicy, Policy
 from tests.faults.test_dispatcher import System
 
 
@@ -68,6 +70,17 @@ def test_a_job_that_waits_with_an_envelope_of_an_earlier_version_can_be_ended(sy
     assert decide(job_id_of(rejected), "rejected", by="ada", reason="too old").state == "rejected"
     assert cancel(job_id_of(cancelled), by="ada", reason="too old").state == "cancelled"
     assert not system.taken()
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_what_may_be_out_under_an_envelope_that_cannot_be_read_counts_as_spent(tmp_path: Path, lost: int) -> None:
+    policy = Policy(budgets=(Budget(money=10.0),), cache=CachePolicy(window_seconds=0))
+    system = System(tmp_path, policy, cost=1.0, settling=3600.0, lost_answers=lost)
+    envelope = system.envelope()
+    assert system.dispatcher.submit(envelope).state == ("ambiguous" if lost else "submitted")
+    alter(system, envelope, schema_version="1")
+    assert system.look(envelope).state == "failed"
+    assert system.dispatcher.spending.spent(envelope.owner, month_of()).money == 1.0
 
 
 def test_a_job_that_points_to_a_foreign_envelope_is_never_sent(system: System) -> None:
