@@ -120,8 +120,8 @@ _ROWS: dict[str, list[dict[str, Any]]] = {
         {"job_id": "", "sequence": 2, "state": "succeeded", "at": NOW, "detail": "result"},
     ],
     "control_values": [
-        {"job_id": "", "row_index": 0, "column_index": 1, "value": 0.5, "standard_error": 0.1, "raw_value": 0.4,
-         "post_processing": "mitigated"},
+        {"job_id": "", "kind": "estimate", "row_index": 0, "column_index": 1, "value": 0.5, "standard_error": 0.1,
+         "raw_value": 0.4, "post_processing": "mitigated"},
     ],
     "control_materializations": [
         {"asset": "decisions", "instance": "", "family": "", "run_id": "run", "at": NOW, "data_version": "v1",

@@ -22,7 +22,7 @@ from resources.dispatcher import Dispatcher
 from resources.envelope import JobResult, digest_of
 from resources.failures import InvariantError
 from resources.lake import Lake
-from resources.ledger import Job, result_of
+from resources.ledger import Job, Ledger, result_of
 from resources.money import bills
 
 #: Newest events exported per asset and per check; older ones stay in Dagster's own log.
@@ -83,7 +83,7 @@ def control_snapshot(
 ) -> dg.MaterializeResult:
     """Export ledger, audit log and event log."""
     now = moment(dispatcher.audit)
-    jobs, values, unreadable = job_rows(now.jobs, dispatcher.artifacts, now.bills)
+    jobs, values, unreadable = job_rows(now.jobs, dispatcher.artifacts, now.bills, dispatcher.ledger)
     rows = {
         "control_jobs": jobs,
         "control_job_events": now.events,
@@ -115,7 +115,7 @@ def moment(log: AuditLog) -> Moment:
 
 
 def job_rows(
-    jobs: list[Job], artifacts: ArtifactStore, charged: Mapping[str, float]
+    jobs: list[Job], artifacts: ArtifactStore, charged: Mapping[str, float], ledger: Ledger
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
     """Jobs with their results, the values of those that have some, and what is wrong with results that cannot be read:
     one must not hold up all others."""
@@ -132,15 +132,17 @@ def job_rows(
                 unreadable.append(f"{job.job_id}: {error}")
         # what ran elsewhere without an answer was paid for too
         rows.append(job_row(job, result) | ({"actual_cost": charged[job.job_id]} if job.job_id in charged else {}))
-        values += value_rows(job, result) if result else []
+        if result and result.values:
+            values += value_rows(job, result, ledger.envelope(job.envelope_digest).kind)
     return rows, values, unreadable
 
 
-def value_rows(job: Job, result: JobResult) -> list[dict[str, Any]]:
-    """The values of an estimate or kernel job, one row each."""
+def value_rows(job: Job, result: JobResult, kind: str) -> list[dict[str, Any]]:
+    """The values of a job of this kind, one row each."""
     return [
         {
             "job_id": job.job_id,
+            "kind": kind,
             "row_index": i,
             "column_index": j,
             "value": value,

@@ -10,6 +10,7 @@ from pandera.pandas import Column, DataFrameSchema
 
 from hybrid_assets.contracts.columns import flag, integer, json_text, moment, real, share, text
 from hybrid_assets.contracts.stages import EVIDENCE, POST_PROCESSING
+from resources.envelope import KINDS
 
 TRUTH = ("true", "false")
 
@@ -100,6 +101,9 @@ control_values = _snapshot(
     ["job_id", "row_index", "column_index"],
     {
         "job_id": text("The job's id in the ledger."),
+        "kind": text(
+            "What its values are: of observables (estimate), or overlaps of states (kernel).", one_of=KINDS[1:]
+        ),
         "row_index": integer("Row of the program, from 0.", at_least=0),
         "column_index": integer("Observable, or the row it is compared with, from 0.", at_least=0),
         "value": real("Expectation value, or overlap of the two states."),

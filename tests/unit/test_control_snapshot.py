@@ -17,7 +17,7 @@ from hybrid_assets.assets.control_snapshot import audit_rows, job_rows, moment
 from hybrid_assets.contracts import arrow_schema, frame_of
 from resources.artifacts import ArtifactStore
 from resources.audit import AuditLog
-from resources.envelope import JobResult, digest_of
+from resources.envelope import PAULI, Algorithm, JobEnvelope, JobResult, digest_of
 from resources.lake import Lake
 from resources.ledger import Job, Ledger
 from resources.ledger_tables import AUDIT
@@ -39,9 +39,9 @@ NOISY = {
 }
 
 
-def succeeded(ledger: Ledger, artifacts: ArtifactStore, **changes: Any) -> Job:
+def succeeded(ledger: Ledger, artifacts: ArtifactStore, asked: JobEnvelope | None = None, **changes: Any) -> Job:
     """A job with a stored result."""
-    job = ledger.intend(envelope())
+    job = ledger.intend(asked or envelope())
     made = JobResult(**(result() | {"envelope_digest": job.envelope_digest} | changes))
     ledger.move(job.job_id, "submitting", attempts=1)
     ledger.move(job.job_id, "submitted", sent_at=datetime.now(UTC))
@@ -56,7 +56,7 @@ def succeeded(ledger: Ledger, artifacts: ArtifactStore, **changes: Any) -> Job:
 def test_a_job_has_its_results_numbers_and_its_own(ledger_url: str, tmp_path: Path) -> None:
     ledger, artifacts = Ledger(ledger_url), ArtifactStore(tmp_path)
     job = succeeded(ledger, artifacts, **NOISY)
-    found, values, unreadable = job_rows([job], artifacts, {})
+    found, values, unreadable = job_rows([job], artifacts, {}, ledger)
     assert (values, unreadable) == ([], [])
     (row,) = frame_of("control_jobs", found).to_dict("records")
     for name, value in NOISY.items():
@@ -82,7 +82,7 @@ def test_a_job_costs_what_all_its_submissions_were_charged(ledger_url: str, tmp_
         spending.settle(tx, job, 2.0)
         spending.release(tx, replace(job, provider_key="third"))
     now = moment(AuditLog(ledger))
-    (row,) = job_rows(now.jobs, artifacts, now.bills)[0]
+    (row,) = job_rows(now.jobs, artifacts, now.bills, ledger)[0]
     assert row["actual_cost"] == 3.5 == spending.spent(job.owner, month_of()).money
 
 
@@ -90,7 +90,7 @@ def test_a_job_without_a_result_has_the_ledgers_numbers(ledger_url: str, tmp_pat
     ledger = Ledger(ledger_url)
     job = ledger.intend(envelope())
     job = ledger.touch(job.job_id, estimated_cost=1.25, evidence_class="classical", cached=True)
-    (row,) = frame_of("control_jobs", job_rows([job], ArtifactStore(tmp_path), {})[0]).to_dict("records")
+    (row,) = frame_of("control_jobs", job_rows([job], ArtifactStore(tmp_path), {}, ledger)[0]).to_dict("records")
     assert (row["estimated_cost"], row["evidence_class"], row["cached"]) == (1.25, "classical", True)
     assert (row["success_probability"] != row["success_probability"], row["noise_dominated"]) == (True, False)
 
@@ -98,9 +98,10 @@ def test_a_job_without_a_result_has_the_ledgers_numbers(ledger_url: str, tmp_pat
 def test_values_are_rows_with_their_errors(ledger_url: str, tmp_path: Path) -> None:
     ledger, artifacts = Ledger(ledger_url), ArtifactStore(tmp_path)
     tables = {"values": ((0.5, -1.0),), "standard_errors": ((0.1, 0.0),), "raw_values": ((0.4, -0.9),)}
-    job = succeeded(ledger, artifacts, samples=(), post_processing="mitigated", **tables)
-    first, second = frame_of("control_values", job_rows([job], artifacts, {})[1]).to_dict("records")
-    assert (first["job_id"], first["row_index"], first["column_index"]) == (job.job_id, 0, 0)
+    asked = envelope(kind="kernel", algorithm=Algorithm(name=PAULI))
+    job = succeeded(ledger, artifacts, asked, samples=(), post_processing="mitigated", **tables)
+    first, second = frame_of("control_values", job_rows([job], artifacts, {}, ledger)[1]).to_dict("records")
+    assert (first["job_id"], first["kind"], first["row_index"], first["column_index"]) == (job.job_id, "kernel", 0, 0)
     assert (first["value"], first["standard_error"], first["raw_value"]) == (0.5, 0.1, 0.4)
     assert (second["column_index"], second["value"], second["post_processing"]) == (1, -1.0, "mitigated")
 
@@ -112,7 +113,7 @@ def test_one_damaged_result_does_not_hold_up_the_others(ledger_url: str, tmp_pat
     gone = ledger.touch(other.job_id, result_ref=digest_of("gone"))
     # the result of another job
     foreign = ledger.touch(ledger.intend(envelope(repetition=2)).job_id, result_ref=good.result_ref)
-    found, _, unreadable = job_rows([good, gone, foreign], artifacts, {})
+    found, _, unreadable = job_rows([good, gone, foreign], artifacts, {}, ledger)
     assert [(row["job_id"], row["width"]) for row in found] == [
         (good.job_id, 2.0), (gone.job_id, None), (foreign.job_id, None)
     ]  # fmt: skip

@@ -3,6 +3,7 @@ select
     j.instance,
     v.job_id,
     j.envelope_digest,
+    v.kind,
     v.row_index,
     v.column_index,
     v.value,
