@@ -7,6 +7,7 @@ Not here: the checks that need the sending transaction (budgets, open jobs; ``se
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -109,6 +110,8 @@ def _priced(plane: ControlPlane, job: Job, envelope: JobEnvelope, backend: Quant
         )
     if not can.metered:
         return Go()
+    if not math.isfinite(estimate.cost) or estimate.cost < 0:
+        return _no(f"{job.backend} gives no price but {estimate.cost}")
     shots = envelope.algorithm.shots * envelope.program.circuits
     listed = money.price(plane.policy, job.backend, shots=shots, seconds=estimate.execution_seconds)
     cost = max(estimate.cost, listed)

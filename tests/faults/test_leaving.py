@@ -3,6 +3,7 @@ a pause. Each ends once, for the reason that is true. Not here: what people appr
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
@@ -12,7 +13,7 @@ import dimod
 import pytest
 
 from resources import audit
-from resources.backends.base import Capabilities, JobHandle, ProviderStatus
+from resources.backends.base import Capabilities, Estimate, JobHandle, ProviderStatus
 from resources.controls import Mode
 from resources.dispatcher import JobFailed
 from resources.envelope import Algorithm, Compilation, JobEnvelope, Mitigation, TimeoutBudget
@@ -233,6 +234,16 @@ def test_the_first_backend_gets_all_that_was_asked(system: System) -> None:
 
 
 # --- held by a pause ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cost", [math.inf, math.nan, -1.0])
+def test_nothing_is_bought_at_a_price_that_is_none(system: System, cost: float) -> None:
+    envelope = system.envelope()
+    system.main.cost = 1.0
+    system.main.estimate = lambda envelope: Estimate(0.0, 0.0, cost)  # type: ignore[method-assign]
+    assert system.dispatcher.submit(envelope).backend == "second"
+    assert "main gives no price" in system.ledger.job(job_id_of(envelope)).fallback_path
+    assert system.taken() == {"second": 1}
 
 
 def paused(system: System, backend: str, ago: float) -> None:
