@@ -13,8 +13,8 @@ from __future__ import annotations
 import select
 from typing import Any
 
-from psycopg2 import extensions  # type: ignore[import-untyped]
-from psycopg2.errors import InFailedSqlTransaction, NotNullViolation  # type: ignore[import-untyped]
+from psycopg2 import extensions
+from psycopg2.errors import InFailedSqlTransaction, NotNullViolation
 
 
 class Session(extensions.connection):

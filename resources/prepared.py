@@ -132,7 +132,7 @@ def _each(cursor: Any, text: str, bound: list[list[Any]]) -> None:
     elif len(bound) == 1:
         cursor.execute(text, bound[0])
     else:
-        from psycopg2.extras import execute_batch  # type: ignore[import-untyped]
+        from psycopg2.extras import execute_batch
 
         execute_batch(cursor, text, bound)
 
